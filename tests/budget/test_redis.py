@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from conftest import run
 from openaiasync import AsyncOpenAI, Client, Limits
 from openaiasync.budget.base import SharedLimitsError
-from openaiasync.budget.redis import SCRIPT, RedisBudget
-from openaiasync.core.policy.leasing import Grant, LeaseRequest, Quota, ReportedRefusal
+from openaiasync.budget.redis import RedisBudget, lease_script
+from openaiasync.core.policy.quota import Grant, LeaseRequest, Quota, ReportedRefusal
 from openaiasync.errors import ConfigurationError
 from scripted import CHAT, json_answer, scripted
 
@@ -99,33 +100,41 @@ def lease(url: str, ask: LeaseRequest) -> Grant:
     return run(main(), real_clock=True)
 
 
-def test_the_script_is_the_allowance(connection: Any) -> None:
-    """The script grants what `Quota` does, for any sequence of leases, returns, refusals and limits."""
+def test_the_script_is_the_quota(connection: Any) -> None:
+    """The script grants what `Quota` does, for any sequence of leases, returns, refusals, limits and clock times."""
     rng, quota, now = random.Random(7), Quota(), 1000.0
-    script = connection.register_script(SCRIPT.replace("redis.call('TIME')", "{ARGV[2], '0'}"))
-    keys = ["a", "b", "c"]
-    for _ in range(1500):
-        now += rng.choice([0.001, 0.01, 0.05, 0.2, 1.5 if rng.random() < 0.05 else 0.02])
+    text = lease_script()[0].decode()
+    assert text.count("redis.call('TIME')") == 1
+    script = connection.register_script(text.replace("redis.call('TIME')", "{ARGV[2], '0'}"))
+    kinds = set()
+    for _ in range(2500):
+        now += rng.choice(
+            [0.001, 0.01, 0.05, 0.2, 1.5 if rng.random() < 0.05 else 0.02, -3.0 if rng.random() < 0.02 else 0.0]
+        )
         rows = rng.choice([0, 1, 4, 64])
-        ask = LeaseRequest(
+        request = LeaseRequest(
             worker=rng.choice("abcde"),
-            event=rng.choice(["", "", "", "", "", "", "leave", "join", "change"]),
+            event=rng.choice(["", "", "", "", "", "", "leave", "join", "change" if rng.random() < 0.2 else ""]),
             rpm=rng.choice([6000.0, 6000.0, 6000.0, None]),
             tpm=rng.choice([600_000.0, None]),
             requests=rows,
             tokens=rows * rng.choice([50.0, 200.0]),
             left_requests=rng.choice([0.0, 0.0, 1.0]),
             left_tokens=rng.choice([0.0, 50.0, -120.0]),
-            header_requests=rng.choice([None, None, 80.0, 200.0]),
+            sent_requests=rng.choice([0.0, 7.0, 40.0]),
+            sent_tokens=rng.choice([0.0, 900.0]),
+            header_requests=rng.choice([None, None, 80.0, 200.0, 0.0]),
             refusals=[ReportedRefusal("requests", 0.1, rng.choice([0.0, 0.5]))] if rng.random() < 0.03 else [],
         )
-        from msgspec import json as encoding
-
-        found = encoding.decode(script(keys=keys, args=[encoding.encode(ask), repr(now)]), type=Grant, strict=False)
-        wanted = quota.lease(now, ask)
+        found = msgspec.json.decode(
+            script(keys=["a", "b", "c"], args=[msgspec.json.encode(request), repr(now)]), type=Grant, strict=False
+        )
+        wanted = quota.lease(now, request)
+        kinds.add((found.error, found.requests is None, found.tokens is None, bool(found.requests), found.hold > 0))
         for name in Grant.__struct_fields__:
             one, other = getattr(found, name), getattr(wanted, name)
             assert one == (pytest.approx(other, rel=1e-6, abs=1e-6) if isinstance(other, float) else other), name
+    assert len(kinds) > 10  # all kinds of grants occurred
 
 
 def test_keys_expire_and_hold_no_secret(store: Store, connection: Any) -> None:

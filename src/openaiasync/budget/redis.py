@@ -1,187 +1,64 @@
-"""A budget in Redis: `Quota` of `core.policy.leasing` as one Lua script, so that a lease is one round trip.
+"""A budget in Redis: a `Quota` as one Lua script (``lease.lua``), so that a lease is one round trip.
 
-Keys: ``openaiasync:{NAME}`` (a hash: limits and virtual times), ``…:workers`` (what each worker asks for) and
+Keys: ``openaiasync:{NAME}`` (a hash: limits and virtual times), ``…:workers`` (what each worker requests) and
 ``…:seen`` (when each leased last). All expire ten minutes after the last lease. The braces keep them in one slot of a
 cluster. The clock is that of Redis. The password of the URL is shown nowhere.
 """
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..core.policy.leasing import FORMAT, Grant, LeaseRequest
-from ..errors import ConfigurationError
+from ..core.policy.quota import Grant, LeaseRequest
+from ..errors import ConfigurationError, OpenAIError
 from .base import SharedLimitsError, name_in
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["SCRIPT", "RedisBudget"]
+__all__ = ["RedisBudget", "lease_script"]
 
 TIMEOUT = 2.0  # seconds for a connection or an answer
 
-# Mirrors `Quota.lease` and `_Rate`; tests compare the two. Numbers that are not known are absent.
-SCRIPT = """
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local request = cjson.decode(ARGV[1])
-local FORMAT, DEBT, AHEAD, IDLE, RENEW, EXPIRES, PATIENCE, SOONEST, CYCLE, MARGIN, CONFIGURED, HEADER =
-  %(format)d, 0.08, 0.05, 0.02, 0.75, 1.0, 0.5, 0.1, 260, 0.03, 0.997, 0.985
-local INF = math.huge
-local function given(value) if value == nil or value == cjson.null then return nil end return tonumber(value) end
-local stored = redis.call('HGETALL', KEYS[1])
-local state = {}
-for index = 1, #stored, 2 do state[stored[index]] = stored[index + 1] end
-if state.format and tonumber(state.format) ~= FORMAT then return cjson.encode({error = 'format'}) end
-local function kept(name, default) return tonumber(state[name]) or default end
-local function load(kind)
-  local one = {kind = kind, configured = kept(kind .. 'configured'), header = kept(kind .. 'header')}
-  for name, default in pairs({wall = 0, sent = 0, cut = -INF, due = -INF, hold = -INF, demand = 0, recent = 0,
-    recent_at = 0}) do one[name] = kept(kind .. name, default) end
-  one.base = kept(kind .. 'base')
-  return one
-end
-local requests, tokens = load('r'), load('t')
-local function rate(one)
-  local found = INF
-  if one.configured then found = one.configured / 60 * CONFIGURED end
-  if one.header then found = math.min(found, one.header * HEADER) end
-  if not one.base then return found end
-  local done, gap = one.sent / CYCLE, math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
-  if done <= 1 then return math.min(found, one.base * (1 + gap * (1 + (2 * done - 1) ^ 3))) end
-  return math.min(found, one.base * (1 + 2 * gap) * math.exp(math.min(20, 4 * (done - 1))))
-end
-local function returned(one, amount)
-  local found = rate(one)
-  if found < INF then one.due = one.due - amount / found end
-end
-local function refused(one, age, pause)
-  one.hold = math.max(one.hold, now + pause)
-  if now - age <= one.cut then return end
-  local found = rate(one)
-  if found == INF then
-    found = math.max(1, one.recent / 0.5)
-    one.base = 0.5 * found
-  else
-    one.base = found * math.min(1 - MARGIN, math.max(0.7, 1 - 3 / (one.sent + 1)))
-  end
-  one.wall, one.sent, one.cut = found, 0, now
-end
-local function book(one, cost, rows)
-  one.sent = one.sent + rows
-  one.recent = one.recent * math.exp((one.recent_at - now) / 0.5) + cost
-  one.recent_at = now
-  local found = rate(one)
-  if found < INF then one.due = math.max(one.due, now - DEBT) + cost / found end
-end
-local function split(text)
-  local requested, tokens, credit, seen = string.match(text, '(%%S+) (%%S+) (%%S+) (%%S+)')
-  return {tonumber(requested), tonumber(tokens), tonumber(credit), tonumber(seen)}
-end
-local function forget(name)
-  local text = redis.call('HGET', KEYS[2], name)
-  redis.call('HDEL', KEYS[2], name)
-  redis.call('ZREM', KEYS[3], name)
-  if not text then return end
-  local worker = split(text)
-  local alone = redis.call('HLEN', KEYS[2]) == 0
-  requests.demand = alone and 0 or math.max(0, requests.demand - worker[1])
-  tokens.demand = alone and 0 or math.max(0, tokens.demand - worker[2])
-end
-local function exact(value) return string.format('%%.17g', value) end
-local function save(one)
-  local pairs_ = {}
-  for name, value in pairs(one) do
-    if name ~= 'kind' and value > -INF and value < INF then
-      pairs_[#pairs_ + 1] = one.kind .. name
-      pairs_[#pairs_ + 1] = exact(value)
-    end
-  end
-  return pairs_
-end
-local function finish(grant)
-  redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'format', FORMAT, unpack(save(requests)))
-  redis.call('HSET', KEYS[1], unpack(save(tokens)))
-  for index = 1, 3 do redis.call('PEXPIRE', KEYS[index], 600000) end
-  grant.rpm, grant.tpm = requests.configured, tokens.configured
-  for name, value in pairs(grant) do if type(value) == 'number' then grant[name] = exact(value) end end
-  return cjson.encode(grant)
-end
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. exact(now - EXPIRES))) do forget(name) end
-local rpm, tpm = given(request.rpm), given(request.tpm)
-if not state.format or request.event == 'change' or (request.event == 'join' and redis.call('HLEN', KEYS[2]) == 0) then
-  requests.configured, tokens.configured = rpm, tpm
-end
-if request.event == 'join' and (requests.configured ~= rpm or tokens.configured ~= tpm) then
-  return finish({error = 'limits'})
-end
-returned(requests, request.left_requests)
-returned(tokens, request.left_tokens)
-requests.header = given(request.header_requests) or requests.header
-tokens.header = given(request.header_tokens) or tokens.header
-for _, one in ipairs(request.refusals) do refused(one[1] == 'tokens' and tokens or requests, one[2], one[3]) end
-if request.event == 'leave' then
-  forget(request.worker)
-  return finish({})
-end
-local text = redis.call('HGET', KEYS[2], request.worker)
-local worker = text and split(text) or {0, 0, 0, now}
-requests.demand = requests.demand + request.requests - worker[1]
-tokens.demand = tokens.demand + request.tokens - worker[2]
-local span = math.min(math.max(request.ms / 1000, 0.1), 0.25)
-local hold = math.max(0, requests.hold - now, tokens.hold - now)
-local grant = {span = span, hold = hold, again = PATIENCE}
-local rows = math.floor(request.requests)
-local share, room, idle, after = INF, INF, INF, hold
-local each = request.requests > 0 and request.tokens / request.requests or 0
-local parts = {{requests, request.requests, 1, 'share_requests'}, {tokens, request.tokens, each, 'share_tokens'}}
-for _, part in ipairs(parts) do
-  local one, cost, found = part[1], part[3], rate(part[1])
-  if found < INF then
-    local portion = one.demand > 0 and found * (part[2] / one.demand) or 0
-    grant[part[4]] = portion
-    local due = math.max(one.due, now - DEBT)
-    after = math.max(after, due - now)
-    if cost > 0 then
-      share = math.min(share, portion / cost)
-      room = math.min(room, math.max((now + span + AHEAD - due) * found / cost, due <= now + span and 1 or 0))
-      idle = math.min(idle, math.max((now + IDLE - due) * found / cost, due <= now + IDLE and 1 or 0))
-    end
-  end
-end
-local credit = 0
-if share < INF then
-  credit = math.min(worker[3] + share * (now - worker[4]), math.max(1, 2 * share * span))
-  local fits = math.min(room, math.max(credit + share * span, idle))
-  rows = hold <= span and math.max(0, math.floor(math.min(rows, fits) + 1e-9)) or 0
-  credit = credit - rows
-end
-redis.call('HSET', KEYS[2], request.worker,
-  table.concat({exact(request.requests), exact(request.tokens), exact(credit), exact(now)}, ' '))
-redis.call('ZADD', KEYS[3], exact(now), request.worker)
-if rows > 0 then
-  book(requests, rows, rows)
-  book(tokens, rows * each, rows)
-  grant.again = RENEW * span
-elseif request.requests > 0 and share > 0 then
-  grant.again = math.min(PATIENCE, math.max(SOONEST, hold, after - span, (1 - credit - share * span) / share))
-end
-grant.after = after
-if grant.share_requests then grant.requests = rows end
-if grant.share_tokens then grant.tokens = rows * each end
-return finish(grant)
-""" % {"format": FORMAT}  # noqa: UP031
+# What errors of Redis say, and what to do about them: those that trying again cannot mend.
+# A class of the package `redis`, or a part of the text.
+# A class of the package `redis`, or a part of the text.
+_PERMANENT = {
+    "NoPermission": "its user may not use them: permit +@scripting +@hash +@sortedset +time +del +pexpire "
+    "~openaiasync:*",
+    "can't run this command": "its user may not use them: permit +@hash +@sortedset +time +del +pexpire",
+    "can't access at least one of the keys": "its user may not use them: permit ~openaiasync:*",
+    "Authentication": "it does not accept the user or the password of redis://USER:PASSWORD@HOST/0?name=NAME",
+    "WRONGTYPE": "a key of this name holds other data: use another name",
+    "ReadOnly": "it is a read-only replica: name the primary server",
+    "non deterministic": "it is older than Redis 5",
+    "unknown command": "it is older than Redis 5, or has no scripts",
+    "Moved": "it is one node of a cluster, and the key is on another one",
+    "DB index": "it has no database of this number",
+    "invalid DB": "it has no database of this number",
+}
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Grant, strict=False).decode
 
 
+@cache
+def lease_script() -> tuple[bytes, str]:
+    """Return the script and its SHA-1, the name under which Redis keeps it."""
+    text = files("openaiasync.budget").joinpath("lease.lua").read_bytes()
+    return text, hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+
 class RedisBudget:
-    """The budget of a ``redis://``, ``rediss://`` or ``unix://`` URL with a ``name``; its other parameters are those of
-    the package ``redis``, such as ``ssl_ca_certs``."""
+    """The budget of a ``redis://``, ``rediss://`` or ``unix://`` URL with a ``name``.
+
+    Its other parameters are those of the package ``redis``, such as ``db`` and ``ssl_ca_certs``.
+    """
 
     def __init__(self, url: str) -> None:
         try:
@@ -194,38 +71,41 @@ class RedisBudget:
         place, name = name_in(url)
         self._errors: Any = redis.exceptions
         try:
+            # No retries by the package: a lease that was counted twice would give back twice.
             self._redis: Redis = redis.asyncio.Redis.from_url(
                 place, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=None
             )
-        except (ValueError, TypeError) as error:
+            connections: Any = self._redis.connection_pool
+            connections.make_connection()
+        except Exception as error:  # its text may hold the password
             raise ConfigurationError(f"the URL of the shared limits cannot be used ({type(error).__name__})") from None
-        known = self._redis.connection_pool.connection_kwargs
+        known: dict[str, Any] = self._redis.connection_pool.connection_kwargs
+        self._secrets = [str(known[one]) for one in ("password", "username") if known.get(one)]
         self._place = str(known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}")
-        self._run: Any = self._redis.register_script(SCRIPT)
         self._keys = [f"openaiasync:{{{name}}}{end}" for end in ("", ":workers", ":seen")]
 
     async def lease(self, request: LeaseRequest) -> Grant:
-        errors = self._errors
+        errors, (script, digest) = self._errors, lease_script()
+        run: Any = self._redis.execute_command
+        words = (3, *self._keys, _encode(request))
         try:
-            return _decode(await self._run(keys=self._keys, args=[_encode(request)]))
-        except (errors.NoPermissionError, errors.AuthenticationError, errors.AuthorizationError) as error:
-            raise ConfigurationError(
-                f"Redis at {self._place} does not permit the shared limits ({type(error).__name__}): the user needs "
-                f"evalsha, eval and script|load on keys openaiasync:*"
-            ) from None
-        except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
-            raise SharedLimitsError(
-                f"the shared limits in Redis at {self._place} cannot be reached ({type(error).__name__})"
-            ) from None
-        except errors.RedisError as error:
-            text = str(error)
-            if "NOPERM" in text or "WRONGTYPE" in text or "NOAUTH" in text:
-                raise ConfigurationError(
-                    f"the shared limits in Redis at {self._place} cannot be used: {text}"
-                ) from None
-            raise SharedLimitsError(f"Redis at {self._place} failed for the shared limits: {text}") from None
-        except msgspec.DecodeError:
-            raise ConfigurationError(f"Redis at {self._place} holds other data under the name of the limits") from None
+            try:
+                return _decode(await run("EVALSHA", digest, *words))
+            except errors.NoScriptError:
+                return _decode(await run("EVAL", script, *words))
+        except (errors.RedisError, OSError) as error:
+            raise self._failure(error) from None
+        except (msgspec.DecodeError, TypeError):
+            raise ConfigurationError(f"{self._place} does not answer like Redis") from None
+
+    def _failure(self, error: Exception) -> OpenAIError:
+        text, kind = str(error), type(error).__name__
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        for sign, reason in _PERMANENT.items():
+            if sign in text or kind.startswith(sign):
+                return ConfigurationError(f"Redis at {self._place} cannot keep the shared limits: {reason}")
+        return SharedLimitsError(f"the shared limits in Redis at {self._place} cannot be reached: {text or kind}")
 
     def drop(self) -> None:
         """Close the connections at once."""

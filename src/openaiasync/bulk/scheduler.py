@@ -100,6 +100,13 @@ class _ServerState:
         return enough
 
 
+def _shared_pace(limits: Limits | None) -> PacedCalls | None:
+    """Return the pace of limits that plain calls or other processes share, if there is one."""
+    if limits is not None and limits.pace is None and limits.shared is not None:
+        limits.pace = PacedCalls(limits)
+    return None if limits is None else cast("PacedCalls | None", limits.pace)
+
+
 _Start: TypeAlias = tuple[Work, _ServerState, Flight]
 
 
@@ -118,6 +125,9 @@ class Scheduler:
         review: checks each answer before it counts.
     """
 
+    lasting: bool = True
+    """A run keeps its lease of shared limits to its end (see `Lessee`)."""
+
     def __init__(
         self,
         engines: Any,
@@ -135,8 +145,9 @@ class Scheduler:
             raise ConfigurationError("a run needs at least one client")
         _check_options(limits, retries, give_up_after)
         self._servers = [_ServerState(engine_of(one), Admission()) for one in many]
-        self._leasing: asyncio.Task[None] | None = None
-        self._leases: Leases | None = self._paced(limits)
+        self._leases: Leases | None = None
+        self._calls = _shared_pace(limits)
+        self._rates: dict[str, float | None] = {"rpm": None, "tpm": None}
         self._retries = retries
         self._give_up_after = give_up_after
         self._review = review
@@ -166,16 +177,22 @@ class Scheduler:
             max_in_flight=limits.max_in_flight or "auto" if limits and max_in_flight == "auto" else max_in_flight,
         )
 
-    def _paced(self, limits: Limits | None) -> Leases | None:
-        """Count rows against limits that plain calls or other processes share; return the leases of the latter."""
-        if limits is None or (limits.shared is None and limits.pace is None):
-            return None
-        limits.pace = limits.pace or PacedCalls(limits)
+    # ---------------------------------------------------------------- limits that other calls share
+
+    async def _join(self) -> None:
+        """Count rows against limits that plain calls or other processes share. Raises as `Leases.join` does."""
+        if self._calls is None:
+            return
+        assert self._loop is not None
+        pace = self._calls.pace(self._loop)
+        if pace.leases is not None and not pace.leases.joined:
+            pace.leases.change(self._rates["rpm"], self._rates["tpm"])
+            await pace.leases.join()
         for server in self._servers:
-            admission, pace = server.admission, limits.pace
+            admission = server.admission
             admission.requests, admission.tokens, admission.share = pace.requests, pace.tokens, pace.share
-            admission.models = limits.pace.models(server.engine.upstream)
-        return cast("Leases | None", limits.pace.leases)
+            admission.models = self._calls.models(server.engine.upstream)
+        self._leases = pace.leases
 
     # ---------------------------------------------------------------- limits and numbers
 
@@ -190,10 +207,13 @@ class Scheduler:
 
         `None` removes a limit on requests or tokens per minute, so that it is learned from the server.
         """
+        for name, per_minute in (("rpm", rpm), ("tpm", tpm)):
+            if not isinstance(per_minute, str):
+                self._rates[name] = None if per_minute is None else _positive(per_minute)
         for server in self._servers:
             admission = server.admission
             for pacer, per_minute in ((admission.requests, rpm), (admission.tokens, tpm)):
-                if not isinstance(per_minute, str) and admission.share is None:
+                if not isinstance(per_minute, str) and not (self._calls and self._calls.is_shared):
                     pacer.configured = math.inf if per_minute is None else _positive(per_minute) / 60.0
             if max_in_flight != "same":
                 fixed = UNBOUNDED if max_in_flight is None else None if max_in_flight == "auto" else max_in_flight
@@ -204,7 +224,7 @@ class Scheduler:
                 admission.requests.changed(self._loop.time())
                 admission.tokens.changed(self._loop.time())
         if self._leases is not None:
-            self._leases.change(rpm, tpm)
+            self._leases.change(self._rates["rpm"], self._rates["tpm"])
         if self._loop is not None:
             self._disarm()
             self._changed.set()
@@ -249,16 +269,15 @@ class Scheduler:
             raise RuntimeError("a scheduler runs once; make a new one")
         self._loop = asyncio.get_running_loop()
         self._sink = sink
-        if self._leases is not None:
-            await self._leases.join()
+        await self._join()
         self._source = RowSource(source, self._source_advanced, self._fail)
-        if self._leases is not None:
-            self._leasing = self._loop.create_task(self._leases.keep(self._ready_rows, self._due))
         began = self._loop.time()
         for server in self._servers:
             server.reached = Reached(server.engine, self._client_closed)
             server.engine = server.reached.engine
         self._reuse.open(self._servers[0].engine)
+        if self._leases is not None:
+            self._leases.attach(self)
         try:
             await self._until_done()
         finally:
@@ -284,11 +303,12 @@ class Scheduler:
 
     async def _end(self) -> None:
         self._disarm()
-        left = [*self._tasks, *(() if self._leasing is None else (self._leasing,))]
-        for task in left:
+        for task in self._tasks:
             task.cancel()
         self._source.stop()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._leases is not None:
+            await self._leases.release(self)
         self._stats.in_flight = 0  # of tasks that were cancelled before their first step
         await self._source.aclose()
         for server in self._servers:
@@ -324,7 +344,7 @@ class Scheduler:
     def _is_empty(self) -> bool:
         return self._source.is_empty and not (self._front or self._waiting or self._back or self._delayed)
 
-    def _ready_rows(self) -> float:
+    def rows(self) -> float:
         """Return how many rows could be sent soon: those known, or as many as there are slots while there are more."""
         slots = sum(one.admission.slots.slots() for one in self._servers if not one.lost)
         known = len(self._front) + len(self._back) + len(self._delayed) + self._passed_over
@@ -444,6 +464,10 @@ class Scheduler:
 
     def _due(self) -> None:
         self._timer = None
+        self._source_advanced()
+
+    def granted(self) -> None:
+        """Send rows, because there may be a new slice of shared limits."""
         self._source_advanced()
 
     def _source_advanced(self) -> None:

@@ -160,14 +160,20 @@ class Connections:
         loop = asyncio.get_running_loop()
         wake: Ticket = loop.create_future()
         timer = loop.call_later(seconds, _wake, wake)
-        self._open.pauses.add(wake)
         try:
-            await wake
+            await self.wait(wake)
         finally:
             timer.cancel()
-            self._open.pauses.discard(wake)
+
+    async def wait(self, ticket: Ticket) -> None:
+        """Wait for a ticket; `aclose` ends it at once. Raises `ClientClosedError` after it."""
+        self._open.pauses.add(ticket)
+        try:
+            await ticket
+        finally:
+            self._open.pauses.discard(ticket)
         if self.closed:
-            raise ClientClosedError("the client was closed while the call waited for its retry")
+            raise ClientClosedError("the client was closed while the call waited to be sent")
 
     async def aclose(self) -> None:
         """End every call under way with `ClientClosedError` and drop every connection, in all loops. Idempotent."""

@@ -202,7 +202,7 @@ class Passage:
         full = limiter.size is not None and limiter.used >= limiter.size
         wait = 0.0
         if pace is not None:
-            wait = max(pace.requests.due, pace.tokens.due) - asyncio.get_running_loop().time()
+            wait = pace.expected_wait(asyncio.get_running_loop())
         if (full or wait > 0) and state.active - limiter.used > state.max_queue:
             message = f"The server is busy: {limiter.used} requests are in flight, and {state.max_queue} may wait."
             raise HTTPError(429, message, code="server_busy", kind="requests", fields=_retry_after(max(wait, 1.0)))

@@ -1,0 +1,201 @@
+-- One lease: `Quota.lease` of core/policy/quota.py, inside Redis. A test compares the two, for any sequence of requests.
+--
+-- KEYS[1]: a hash with the two limits (`r…` for requests, `t…` for tokens). KEYS[2]: a hash with each worker's requests,
+-- tokens, credit and time of its last lease. KEYS[3]: the workers, sorted by this time. ARGV[1]: the `LeaseRequest` as
+-- JSON. Returns the `Grant` as JSON, with numbers as text, since cjson rounds them. Values that are not finite are not
+-- stored. Needs Redis 5: before, a script could not write after it had read the time.
+
+local FORMAT, DEBT, AHEAD, IDLE, RENEW, EXPIRES, PATIENCE, SOONEST = 2, 0.08, 0.05, 0.02, 0.75, 1, 0.5, 0.1
+local CYCLE, MARGIN, SPREAD, RECENT, CONFIGURED_SHARE, HEADER_SHARE = 260, 0.03, 0.3, 0.5, 0.997, 0.985
+local TTL = 600000 -- milliseconds after the last lease
+local INF = math.huge
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local request = cjson.decode(ARGV[1])
+for name, value in pairs(request) do
+  if value == cjson.null then request[name] = nil end
+end
+local stored = redis.call('HGETALL', KEYS[1])
+local state = {}
+for index = 1, #stored, 2 do state[stored[index]] = stored[index + 1] end
+if state.format and tonumber(state.format) ~= FORMAT then return cjson.encode({error = 'format'}) end
+
+local function exact(value) return string.format('%.17g', value) end
+
+local DEFAULTS = {wall = 0, sent = 0, cut = -INF, due = now, hold = -INF, demand = 0, recent = 0, recent_at = -INF}
+local function load(kind)
+  local one = {configured = tonumber(state[kind .. 'configured']), header = tonumber(state[kind .. 'header']),
+    base = tonumber(state[kind .. 'base'])}
+  for name, default in pairs(DEFAULTS) do one[name] = tonumber(state[kind .. name]) or default end
+  return one
+end
+local requests, tokens = load('r'), load('t')
+
+local function rate(one)
+  local found = INF
+  if one.configured then found = one.configured / 60 * CONFIGURED_SHARE end
+  if one.header then found = math.min(found, one.header * HEADER_SHARE) end
+  if not one.base then return found end
+  local done, gap = one.sent / CYCLE, math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
+  if done <= 1 then return math.min(found, one.base * (1 + gap * (1 + (2 * done - 1) ^ 3))) end
+  return math.min(found, one.base * (1 + 2 * gap) * math.exp(math.min(20, 4 * (done - 1))))
+end
+
+local function configure(one, per_minute)
+  if one.configured ~= per_minute then one.configured, one.header, one.base = per_minute, nil, nil end
+end
+
+local function report(one, cost, left, header)
+  one.sent = one.sent + request.sent_requests
+  one.recent = one.recent * math.exp((one.recent_at - now) / RECENT) + cost
+  one.recent_at = now
+  if header == 0 then one.header = nil elseif header then one.header = header end
+  local found = rate(one)
+  if found < INF then one.due = one.due - left / found end
+end
+
+local function refused(one, age, pause)
+  one.hold = math.max(one.hold, now + pause)
+  if now - age <= one.cut + SPREAD then return end
+  local found, real = rate(one), math.max(1, one.recent / RECENT)
+  if found == INF or real < 0.5 * found then
+    found = real
+    one.base = 0.7 * real
+  elseif not one.base then
+    one.base = found * (1 - MARGIN)
+  else
+    one.base = found * math.min(1 - MARGIN, math.max(0.7, 1 - 3 / (one.sent + 1)))
+  end
+  one.wall, one.sent, one.cut = found, 0, now
+end
+
+local function rescale(one, before)
+  local found = rate(one)
+  if one.due > now and found ~= before then
+    one.due = (before == INF or found == INF) and now or now + (one.due - now) * before / found
+  end
+end
+
+local function book(one, cost)
+  local found = rate(one)
+  if found < INF then one.due = math.max(one.due, now - DEBT) + cost / found end
+end
+
+local function split(text)
+  local wanted, its_tokens, credit, seen = string.match(text, '(%S+) (%S+) (%S+) (%S+)')
+  return {tonumber(wanted), tonumber(its_tokens), tonumber(credit), tonumber(seen)}
+end
+
+local function forget(name)
+  local text = redis.call('HGET', KEYS[2], name)
+  redis.call('HDEL', KEYS[2], name)
+  redis.call('ZREM', KEYS[3], name)
+  if not text then return end
+  local worker, last = split(text), redis.call('HLEN', KEYS[2]) == 0
+  requests.demand = last and 0 or math.max(0, requests.demand - worker[1])
+  tokens.demand = last and 0 or math.max(0, tokens.demand - worker[2])
+end
+
+local function finish(grant)
+  local fields = {'format', FORMAT, 'now', exact(now)}
+  for kind, one in pairs({r = requests, t = tokens}) do
+    for name, value in pairs(one) do
+      if value > -INF and value < INF then
+        fields[#fields + 1] = kind .. name
+        fields[#fields + 1] = exact(value)
+      end
+    end
+  end
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], unpack(fields))
+  for index = 1, 3 do redis.call('PEXPIRE', KEYS[index], TTL) end
+  grant.rpm, grant.tpm = requests.configured, tokens.configured
+  for name, value in pairs(grant) do
+    if type(value) == 'number' then grant[name] = exact(value) end
+  end
+  return cjson.encode(grant)
+end
+
+-- A clock that was set back: another server has taken over, or its time was corrected.
+local last = tonumber(state.now)
+if last and now < last then
+  for _, one in ipairs({requests, tokens}) do
+    for _, name in ipairs({'due', 'hold', 'cut', 'recent_at'}) do one[name] = one[name] + (now - last) end
+    one.demand = 0
+  end
+  redis.call('DEL', KEYS[2], KEYS[3])
+end
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. exact(now - EXPIRES))) do forget(name) end
+
+local before_r, before_t = rate(requests), rate(tokens)
+local is_alone = redis.call('HLEN', KEYS[2]) == 0
+if not state.format or request.event == 'change' or (request.event == 'join' and is_alone) then
+  configure(requests, request.rpm)
+  configure(tokens, request.tpm)
+end
+if request.event == 'join' and (requests.configured ~= request.rpm or tokens.configured ~= request.tpm) then
+  return finish({error = 'limits'})
+end
+report(requests, request.sent_requests, request.left_requests, request.header_requests)
+report(tokens, request.sent_tokens, request.left_tokens, request.header_tokens)
+for _, one in ipairs(request.refusals) do refused(one[1] == 'tokens' and tokens or requests, one[2], one[3]) end
+rescale(requests, before_r)
+rescale(tokens, before_t)
+if request.event == 'leave' then forget(request.worker) end
+if request.event == 'join' or request.event == 'leave' then
+  local count, grant = redis.call('HLEN', KEYS[2]) + 1, {}
+  if rate(requests) < INF then grant.share_requests = rate(requests) / count end
+  if rate(tokens) < INF then grant.share_tokens = rate(tokens) / count end
+  return finish(grant)
+end
+
+local text = redis.call('HGET', KEYS[2], request.worker)
+local worker = text and split(text) or {0, 0, 0, now}
+requests.demand = requests.demand + request.requests - worker[1]
+tokens.demand = tokens.demand + request.tokens - worker[2]
+local span = math.min(math.max(request.ms / 1000, 0.1), 0.25)
+local hold = math.max(0, requests.hold - now, tokens.hold - now)
+local grant = {span = span, hold = hold, again = PATIENCE}
+local rows = math.floor(request.requests)
+if rows > 0 and request.left_requests <= 0 then rows = math.max(rows, math.floor(2 * request.sent_requests)) end
+local share, room, idle, after, slowest = INF, INF, INF, hold, 0
+local each = request.requests > 0 and request.tokens / request.requests or 0
+local limits = {{requests, request.requests, 1, 'share_requests'}, {tokens, request.tokens, each, 'share_tokens'}}
+for _, limit in ipairs(limits) do
+  local one, wanted, cost, per_second = limit[1], limit[2], limit[3], rate(limit[1])
+  if per_second < INF then
+    local portion = one.demand > 0 and per_second * (wanted / one.demand) or 0
+    grant[limit[4]] = portion
+    local due = math.max(one.due, now - DEBT)
+    after = math.max(after, due - now)
+    if cost > 0 then
+      share = math.min(share, portion / cost)
+      room = math.min(room, math.max((now + span + AHEAD - due) * per_second / cost, due <= now + span and 1 or 0))
+      idle = math.min(idle, math.max((now + IDLE - due) * per_second / cost, due <= now + IDLE and 1 or 0))
+      slowest = math.max(slowest, cost / per_second)
+    end
+  end
+end
+local credit = 0
+if share < INF then
+  credit = math.min(worker[3] + share * (now - worker[4]), math.max(1, 2 * share * span))
+  local fits = math.min(room, math.max(credit + share * span, idle), hold <= span and rows or 0)
+  rows = math.max(0, math.floor(fits + 1e-9))
+  credit = credit - rows
+end
+redis.call('HSET', KEYS[2], request.worker,
+  table.concat({exact(request.requests), exact(request.tokens), exact(credit), exact(now)}, ' '))
+redis.call('ZADD', KEYS[3], exact(now), request.worker)
+if rows > 0 then
+  book(requests, rows)
+  book(tokens, rows * each)
+  grant.again = RENEW * span
+  grant.span = math.max(span, rows * slowest)
+elseif request.requests > 0 and share > 0 then
+  grant.again = math.min(PATIENCE, math.max(SOONEST, hold, after - span, (1 - credit - share * span) / share))
+end
+grant.after = after
+if grant.share_requests then grant.requests = rows end
+if grant.share_tokens then grant.tokens = rows * each end
+return finish(grant)
