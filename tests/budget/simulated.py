@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 
 from openaiasync.core.policy.leasing import Share
-from openaiasync.core.policy.quota import Grant, LeaseRequest, Quota
+from openaiasync.core.policy.shared_quota import Grant, LeaseRequest, Quota
 
 __all__ = ["Simulation"]
 

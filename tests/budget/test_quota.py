@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from openaiasync.core.policy.leasing import Share
-from openaiasync.core.policy.quota import Grant, LeaseRequest, Quota, ReportedRefusal
+from openaiasync.core.policy.shared_quota import Grant, LeaseRequest, Quota, ReportedRefusal
 
 
 def ask(worker: str, rows: float, each: float = 10.0, **more: object) -> LeaseRequest:

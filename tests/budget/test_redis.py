@@ -24,7 +24,7 @@ from conftest import run
 from openaiasync import AsyncOpenAI, Client, Limits
 from openaiasync.budget.base import SharedLimitsError
 from openaiasync.budget.redis import RedisBudget, lease_script
-from openaiasync.core.policy.quota import Grant, LeaseRequest, Quota, ReportedRefusal
+from openaiasync.core.policy.shared_quota import Grant, LeaseRequest, Quota, ReportedRefusal
 from openaiasync.errors import ConfigurationError
 from scripted import CHAT, json_answer, scripted
 
@@ -188,10 +188,14 @@ def test_other_limits_formats_and_permissions_are_errors(store: Store, connectio
     assert "version" in str(refused(store.url("old"), rpm=60))
     connection.set("openaiasync:{other}", "text")
     assert isinstance(refused(store.url("other"), rpm=60), ConfigurationError)
-    connection.execute_command("ACL", "SETUSER", "guest", "on", ">hidden-word", "+ping", "~*")
     place = store.url("acl").replace("redis://", "redis://guest:hidden-word@")
-    assert "permit" in str(refused(place, rpm=60))
-    assert "permit" in str(refused(place.replace("hidden-word", "hidden-wordy"), rpm=60))
+    for rights, sign in (("+ping ~*", "may not"), ("+eval +evalsha ~*", "may not"), ("+@all ~other:*", "may not")):
+        connection.execute_command("ACL", "SETUSER", "guest", "reset", "on", ">hidden-word", *rights.split())
+        assert sign in str(refused(place, rpm=60))
+    assert "password" in str(refused(place.replace("hidden-word", "hidden-wordy"), rpm=60))
+    rights = "+@scripting +@hash +@sortedset +time +del +pexpire ~openaiasync:*"
+    connection.execute_command("ACL", "SETUSER", "guest", *rights.split())
+    assert lease(place, LeaseRequest(worker="w", rpm=600.0, requests=1.0)).requests == 1  # as the error advises
     with pytest.raises(ConfigurationError, match="name"):
         Limits(shared=store.url("").partition("?")[0], rpm=1)
         lease(store.url("").partition("?")[0], LeaseRequest(worker="w"))

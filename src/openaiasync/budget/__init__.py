@@ -1,7 +1,7 @@
 """Budgets: one limit for many processes.
 
 A backend is a `Budget` (`base.py`): an object with `lease`, which passes a `LeaseRequest` to the `Quota` and
-returns its `Grant`, and `aclose`. Both are msgspec Structs of `core.policy.quota`, whose `Quota` does the
+returns its `Grant`, and `aclose`. Both are msgspec Structs of `core.policy.shared_quota`, whose `Quota` does the
 arithmetic: a backend that runs Python at the other end (an actor) has a `Quota` there and calls
 ``quota.lease(time.monotonic(), request)``. `open_budget` finds the backend of a URL by its scheme; to add one, add its
 scheme there.

@@ -6,7 +6,7 @@ import time
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from ..core.policy.quota import Grant, LeaseRequest, Quota
+from ..core.policy.shared_quota import Grant, LeaseRequest, Quota
 from ..errors import ConfigurationError, OpenAIError, Side
 
 __all__ = ["Budget", "LocalBudget", "SharedLimitsError", "name_in"]

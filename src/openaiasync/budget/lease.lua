@@ -1,4 +1,4 @@
--- One lease: `Quota.lease` of core/policy/quota.py, inside Redis. A test compares the two, for any sequence of requests.
+-- One lease: `Quota.lease` of core/policy/shared_quota.py, inside Redis. A test compares the two, for any sequence of requests.
 --
 -- KEYS[1]: a hash with the two limits (`r…` for requests, `t…` for tokens). KEYS[2]: a hash with each worker's requests,
 -- tokens, credit and time of its last lease. KEYS[3]: the workers, sorted by this time. ARGV[1]: the `LeaseRequest` as
@@ -6,7 +6,8 @@
 -- stored. Needs Redis 5: before, a script could not write after it had read the time.
 
 local FORMAT, DEBT, AHEAD, IDLE, RENEW, EXPIRES, PATIENCE, SOONEST = 2, 0.08, 0.05, 0.02, 0.75, 1, 0.5, 0.1
-local CYCLE, MARGIN, SPREAD, RECENT, CONFIGURED_SHARE, HEADER_SHARE = 260, 0.03, 0.3, 0.5, 0.997, 0.985
+local CYCLE, SHORT, MARGIN, SPREAD, RECENT, LEAST = 260, 60, 0.03, 0.3, 0.5, 10
+local CONFIGURED_SHARE, HEADER_SHARE = 0.997, 0.985
 local TTL = 600000 -- milliseconds after the last lease
 local INF = math.huge
 
@@ -23,7 +24,8 @@ if state.format and tonumber(state.format) ~= FORMAT then return cjson.encode({e
 
 local function exact(value) return string.format('%.17g', value) end
 
-local DEFAULTS = {wall = 0, sent = 0, cut = -INF, due = now, hold = -INF, demand = 0, recent = 0, recent_at = -INF}
+local DEFAULTS = {wall = 0, sent = 0, cut = -INF, due = now, hold = -INF, demand = 0, recent = 0, recent_at = -INF,
+  began = now, cycle = CYCLE}
 local function load(kind)
   local one = {configured = tonumber(state[kind .. 'configured']), header = tonumber(state[kind .. 'header']),
     base = tonumber(state[kind .. 'base'])}
@@ -37,9 +39,11 @@ local function rate(one)
   if one.configured then found = one.configured / 60 * CONFIGURED_SHARE end
   if one.header then found = math.min(found, one.header * HEADER_SHARE) end
   if not one.base then return found end
-  local done, gap = one.sent / CYCLE, math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
+  local done, gap = one.sent / one.cycle, math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
   if done <= 1 then return math.min(found, one.base * (1 + gap * (1 + (2 * done - 1) ^ 3))) end
-  return math.min(found, one.base * (1 + 2 * gap) * math.exp(math.min(20, 4 * (done - 1))))
+  local grown = one.base * (1 + 2 * gap)
+  local risen = math.min(grown * math.exp(math.min(20, 4 * (done - 1))), 2 * one.recent / RECENT)
+  return math.min(found, math.max(grown, risen))
 end
 
 local function configure(one, per_minute)
@@ -57,11 +61,17 @@ end
 
 local function refused(one, age, pause)
   one.hold = math.max(one.hold, now + pause)
+  one.sent = math.max(0, one.sent - 1)
   if now - age <= one.cut + SPREAD then return end
-  local found, real = rate(one), math.max(1, one.recent / RECENT)
-  if found == INF or real < 0.5 * found then
-    found = real
+  local found = rate(one)
+  local real = math.max(LEAST, one.recent / RECENT / math.max(0.1, 1 - math.exp((one.began - now) / RECENT)))
+  one.cycle = CYCLE
+  if found == INF then
+    found, one.cycle = real, SHORT
     one.base = 0.7 * real
+  elseif real < 0.7 * found and one.recent > 3 then
+    found, one.cycle = real, SHORT
+    one.base = 0.95 * real
   elseif not one.base then
     one.base = found * (1 - MARGIN)
   else
@@ -121,7 +131,7 @@ end
 local last = tonumber(state.now)
 if last and now < last then
   for _, one in ipairs({requests, tokens}) do
-    for _, name in ipairs({'due', 'hold', 'cut', 'recent_at'}) do one[name] = one[name] + (now - last) end
+    for _, name in ipairs({'due', 'hold', 'cut', 'recent_at', 'began'}) do one[name] = one[name] + (now - last) end
     one.demand = 0
   end
   redis.call('DEL', KEYS[2], KEYS[3])

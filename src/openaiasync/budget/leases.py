@@ -9,7 +9,7 @@ import os
 from typing import Protocol
 
 from ..core.policy.leasing import ALONE, Share
-from ..core.policy.quota import Grant, LeaseRequest
+from ..core.policy.shared_quota import Grant, LeaseRequest
 from ..errors import ConfigurationError
 from .base import Budget, LocalBudget, SharedLimitsError
 

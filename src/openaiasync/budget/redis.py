@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..core.policy.quota import Grant, LeaseRequest
+from ..core.policy.shared_quota import Grant, LeaseRequest
 from ..errors import ConfigurationError, OpenAIError
 from .base import SharedLimitsError, name_in
 

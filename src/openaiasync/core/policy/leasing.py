@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from .pacing import DEBT, NEVER, Pacer
-from .quota import PATIENCE, SOONEST, Grant, LeaseRequest, ReportedRefusal
+from .shared_quota import PATIENCE, SOONEST, Grant, LeaseRequest, ReportedRefusal
 
 __all__ = ["LeasedPacer", "Share"]
 

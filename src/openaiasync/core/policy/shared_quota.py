@@ -28,7 +28,9 @@ EXPIRES = 1.0  # seconds without a lease after which a worker's share goes to th
 PATIENCE = 0.5  # seconds at most between the leases of a worker that has rows and was granted none
 SOONEST = 0.1  # seconds at least between two leases
 CYCLE = 260.0  # requests from a cut to past the rate that was refused
+SHORT = 60.0  # the same after a cut to a rate that was measured, and not leased
 MARGIN = 0.03  # below the rate that was refused
+LEAST = 10.0  # a second: the first rate after a refusal, where nothing is known
 SPREAD = 0.3  # seconds after a cut in which requests are still sent at the former rate
 RECENT = 0.5  # seconds over which the rate of requests is measured
 
@@ -104,6 +106,8 @@ class _Rate:
         self.demand = 0.0  # of all workers
         self.recent = 0.0  # accepted, a sum that decays over `RECENT`
         self.recent_at = -NEVER
+        self.began = now  # when the measurement did
+        self.cycle = CYCLE
 
     def rate(self) -> float:
         """Return the rate per second. After a refusal it grows with the rows sent, as in `RefusalRate`."""
@@ -112,11 +116,13 @@ class _Rate:
             rate = min(rate, self.header * HEADER_SHARE)
         if self.base == NEVER:
             return rate
-        done = self.sent / CYCLE
+        done = self.sent / self.cycle
         gap = max(min(self.wall / self.base, 4.0) - 1.0, MARGIN)
         if done <= 1.0:
             return min(rate, self.base * (1.0 + gap * (1.0 + (2.0 * done - 1.0) ** 3)))
-        return min(rate, self.base * (1.0 + 2.0 * gap) * math.exp(min(20.0, 4.0 * (done - 1.0))))
+        grown = self.base * (1.0 + 2.0 * gap)
+        # A rate that is not reached proves nothing.
+        return min(rate, max(grown, min(grown * math.exp(min(20.0, 4.0 * (done - 1.0))), 2.0 * self.recent / RECENT)))
 
     def configure(self, per_minute: float | None) -> None:
         """Set the user's limit. Another one discards what was learned under the former."""
@@ -137,12 +143,18 @@ class _Rate:
     def refused(self, now: float, age: float, pause: float) -> None:
         """Cut the rate, at most once until all workers send at the new one, and keep the server's pause."""
         self.hold = max(self.hold, now + pause)
+        self.sent = max(0.0, self.sent - 1.0)
         if now - age <= self.cut + SPREAD:
             return
-        rate, real = self.rate(), max(1.0, self.recent / RECENT)
-        if rate == NEVER or real < 0.5 * rate:
-            rate = real
+        rate = self.rate()
+        real = max(LEAST, self.recent / RECENT / max(0.1, 1.0 - math.exp((self.began - now) / RECENT)))
+        self.cycle = CYCLE
+        if rate == NEVER:
+            rate, self.cycle = real, SHORT
             self.base = 0.7 * real  # of which a part came from what the server had saved up
+        elif real < 0.7 * rate and self.recent > 3.0:
+            rate, self.cycle = real, SHORT
+            self.base = 0.95 * real
         elif self.base == NEVER:
             self.base = rate * (1.0 - MARGIN)  # perhaps the rest of a window that others have used
         else:
@@ -167,6 +179,7 @@ class _Rate:
         self.hold += seconds
         self.cut += seconds
         self.recent_at += seconds
+        self.began += seconds
         self.demand = 0.0
 
 
