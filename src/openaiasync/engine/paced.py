@@ -240,7 +240,7 @@ class PacedCalls:
         """Correct what was booked for an answered call whose usage was not known then: that of a forwarded answer."""
         spent = float(usage.input + usage.output)
         self._estimate.seen(call.request.body, usage)
-        self.tokens.correct(call.tokens, spent)
+        self.pace(call.loop).tokens.correct(call.tokens, spent)
         if call.pace is not None:
             call.pace.tokens.correct(call.tokens, spent)
         call.tokens = spent
