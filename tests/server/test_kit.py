@@ -557,7 +557,7 @@ class TestGuards:
             async with app.serving() as url, Client(api_base=url, model="m", http_max_in_flight=9) as client:
                 async with asyncio.TaskGroup() as group:
                     calls = [group.create_task(client.chat(str(number))) for number in range(3)]
-                    await until(lambda: running == 2 and app.queue.full)
+                    await until(lambda: running == 2 and app.queue.waiting == 1)
                     await asyncio.sleep(0.1)
                     with pytest.raises(RateLimitError) as caught:
                         await client.chat("too much", max_retries=0)

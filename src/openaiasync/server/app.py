@@ -364,12 +364,13 @@ class Server:
 
     def _check_sender(self, context: RequestContext) -> None:
         """Refuse requests that a web page may have sent without its user's knowledge."""
-        host = context.header(b"host")
+        headers = context.headers
+        host = headers.get(b"host")
         check_host((context.scope.get("server") or (None,))[0], host, self._allowed_hosts)
         if self._cors and self._allow_origin(context):
             return
         if not self._keys and self._authenticate is None:
-            check_origin(context.method, host, context.header(b"origin"), context.header(b"sec-fetch-site"))
+            check_origin(context.method, host, headers.get(b"origin"), headers.get(b"sec-fetch-site"))
 
     def _allow_origin(self, context: RequestContext) -> bool:
         """Add the CORS fields for a page of an allowed origin, and return whether the origin is allowed."""

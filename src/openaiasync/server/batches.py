@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ from ..lazy import resolve_annotations
 from .asgi import Message, Scope
 from .context import RequestContext
 from .errors import HTTPError
+from .ids import random_hex
 from .store import page_of, read_page_ask
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def create_batch(app: Server, context: RequestContext) -> None:
     lines = _lines(content, body["endpoint"])
     now = int(time.time())
     batch: dict[str, Any] = {
-        "id": f"batch_{os.urandom(12).hex()}",
+        "id": f"batch_{random_hex()}",
         "object": "batch",
         "endpoint": body["endpoint"],
         "errors": None,
@@ -115,8 +115,8 @@ async def _run(app: Server, context: RequestContext, batch: dict[str, Any], line
             line = lines[place]
             status, body = await _ask(app, context.scope, line)
             counts["completed" if status < 400 else "failed"] += 1
-            response = {"status_code": status, "request_id": f"req_{os.urandom(12).hex()}", "body": body}
-            record = {"id": f"batch_req_{os.urandom(12).hex()}", "custom_id": line["custom_id"], "response": response}
+            response = {"status_code": status, "request_id": f"req_{random_hex()}", "body": body}
+            record = {"id": f"batch_req_{random_hex()}", "custom_id": line["custom_id"], "response": response}
             kept = results if status < 400 else failures
             kept[place] = msgspec.json.encode({**record, "error": None}) + b"\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from ..lazy import resolve_annotations
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
 from .handlers import RegisteredHandler, for_each_result, merged, open_handler
+from .ids import random_hex
 from .pieces import ContentDelta, Finish, Piece, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport, pieces_of
 from .requests import ChatRequest
 from .tokens import count_prompt, count_tokens, split_tokens
@@ -353,7 +353,7 @@ class ChoiceWriter:
 
     def _call(self, piece: ToolCallDelta) -> dict[str, Any]:
         if piece.name or not self.calls:
-            id = piece.id or f"call_{os.urandom(12).hex()}"
+            id = piece.id or f"call_{random_hex()}"
             self.calls.append({"id": id, "type": piece.kind, "name": piece.name, "arguments": [piece.arguments]})
             return {"tool_calls": [{"index": len(self.calls) - 1, **_call_object(self.calls[-1])}]}
         call = self.calls[-1]
@@ -411,7 +411,7 @@ class ChatAnswer:
         self._body = body
         self._context = context
         self._frame: dict[str, Any] = {
-            "id": f"chatcmpl-{os.urandom(12).hex()}",
+            "id": f"chatcmpl-{random_hex()}",
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": body["model"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,6 +12,7 @@ from .chat import StopCutter
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
 from .handlers import RegisteredHandler, merged, open_handler
+from .ids import random_hex
 from .pieces import ContentDelta, Finish, UsageReport, pieces_of
 from .requests import CompletionRequest
 from .tokens import count_texts, count_tokens, split_tokens
@@ -127,7 +127,7 @@ class _CompletionAnswer:
             for index in range(self._tries)
         ]
         self._frame: dict[str, Any] = {
-            "id": f"cmpl-{os.urandom(12).hex()}",
+            "id": f"cmpl-{random_hex()}",
             "object": "text_completion",
             "created": int(time.time()),
             "model": body["model"],

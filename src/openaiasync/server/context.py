@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
@@ -16,6 +15,7 @@ import msgspec
 from .asgi import Receive, Scope, Send
 from .errors import HTTPError
 from .form import UploadedFile, body_of, parse_boundary, parse_form
+from .ids import random_hex
 from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
 from .validation import decode_object
 
@@ -24,6 +24,7 @@ __all__ = ["DONE", "RequestContext", "error_event", "event_of"]
 DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+_VERSION: Final = (b"openai-version", b"2020-10-01")
 _TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
 _LAST_EVENT: Final = 1.0  # seconds to send the event that ends a broken stream
 _log = logging.getLogger("openaiasync.server")
@@ -37,7 +38,6 @@ class RequestContext:
     """
 
     __slots__ = (
-        "_headers",
         "_limits",
         "_monitor",
         "_send",
@@ -45,6 +45,7 @@ class RequestContext:
         "arguments",
         "debug",
         "fields",
+        "headers",
         "identity",
         "method",
         "operation",
@@ -70,17 +71,18 @@ class RequestContext:
         self.answering: bool = False  # the head of the response was sent
         self.status: int = 0  # the status of the response, 0 before it begins
         self.started: float = time.monotonic()
-        self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + os.urandom(12).hex().encode())]
+        self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + random_hex().encode())]
         self.receive: Receive = receive
         self._send = send
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self._headers: dict[bytes, bytes] = dict(reversed(headers))  # the first of a name counts
+        self.headers: dict[bytes, bytes] = dict(reversed(headers))
+        """The header fields by their lower-case names; the first of a name counts."""
         self._limits = limits
         self._monitor = monitor
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header field of this (lower-case) name, `None` without one."""
-        return self._headers.get(name)
+        return self.headers.get(name)
 
     def query(self) -> list[tuple[str, str]]:
         """Return the pairs of the query in order."""
@@ -103,15 +105,15 @@ class RequestContext:
             size += len(piece)
             if size > self._limits.max_body:
                 raise HTTPError(413, f"The body of the request is larger than {self._limits.max_body} bytes.")
-            pieces.append(piece)
             if not message.get("more_body", False):
                 self.size = size
-                return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+                return b"".join((*pieces, piece)) if pieces else piece
+            pieces.append(piece)
 
     async def read_object(self) -> dict[str, Any]:
         """Return the JSON object in the body. Raises `HTTPError`: 415 for another media type, 400 for other content."""
-        given = self.header(b"content-type")
-        if given is not None:
+        given = self.headers.get(b"content-type")
+        if given is not None and given != b"application/json":
             media = given.partition(b";")[0].strip().lower()
             if media != b"application/json" and not media.endswith(b"+json"):
                 raise HTTPError(415, "The content type must be application/json.")
@@ -147,9 +149,15 @@ class RequestContext:
 
     async def send_body(self, body: bytes, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Respond with a whole body. Raises `ClientLeft` if the client does not take it within the send timeout."""
+        self.answering = True
+        self.status = status
+        headers = self._response_fields(((b"content-length", b"%d" % len(body)), *fields))
         with SendBlock(self._monitor, self._limits.send_timeout):
-            await self._start(status, ((b"content-length", b"%d" % len(body)), *fields))
-            await self.send_piece(body, more=False)
+            try:
+                await self._send({"type": "http.response.start", "status": status, "headers": headers})
+                await self._send({"type": "http.response.body", "body": body})
+            except OSError:
+                raise ClientLeft from None
 
     async def send_events(self, events: AsyncGenerator[bytes]) -> None:
         """Respond with server-sent events.
@@ -217,7 +225,8 @@ class RequestContext:
             async for data in pieces:
                 if not self.answering:
                     presence.first_token()
-                    await self._start(200, ((b"content-type", fields(data)),) if callable(fields) else fields)
+                    given = ((b"content-type", fields(data)),) if callable(fields) else fields
+                    await self.begin(200, self._response_fields(given))
                 presence.expect_send()
                 try:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -228,14 +237,14 @@ class RequestContext:
                     await asyncio.sleep(0)
                     turn = time.monotonic() + _TURN
             if not self.answering:
-                await self._start(200, ((b"content-type", fields(b"")),) if callable(fields) else fields)
+                given = ((b"content-type", fields(b"")),) if callable(fields) else fields
+                await self.begin(200, self._response_fields(given))
             presence.expect_send()
             await self.send_piece(b"", more=False)
 
-    async def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def _response_fields(self, fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         spent = b"%d" % ((time.monotonic() - self.started) * 1000)
-        headers = [*fields, *self.fields, (b"openai-processing-ms", spent), (b"openai-version", b"2020-10-01")]
-        await self.begin(status, headers)
+        return [*fields, *self.fields, (b"openai-processing-ms", spent), _VERSION]
 
     async def begin(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
         """Send the head of a response with these header fields and no others; `send_piece` follows.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from base64 import b64encode
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from ..lazy import resolve_annotations
 from .context import RequestContext
 from .errors import HTTPError
 from .handlers import whole_result
+from .ids import random_hex
 from .pieces import plain
 from .requests import EmbeddingRequest, ModerationRequest
 from .tokens import count_texts
@@ -94,7 +94,7 @@ async def create_moderation(app: Server, context: RequestContext) -> None:
         scores: list[dict[str, float]] = list(result) if is_list(result) else [result]
         if len(scores) != len(request.inputs):
             raise ValueError(f"the moderation handler returned {len(scores)} results for {len(request.inputs)} inputs")
-        answer = {"id": f"modr-{os.urandom(12).hex()}", "model": request.model or "moderation"}
+        answer = {"id": f"modr-{random_hex()}", "model": request.model or "moderation"}
         await context.send_json({**answer, "results": [_moderation(one) for one in scores]})
 
 

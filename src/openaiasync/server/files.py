@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +9,7 @@ from ..core.model.plain import as_dict
 from ..lazy import resolve_annotations
 from .context import RequestContext
 from .errors import HTTPError
+from .ids import random_hex
 from .store import page_of, read_page_ask
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class FileStore:
             raise HTTPError(413, message, param="file", code="storage_full")
         now = int(time.time())
         found: dict[str, Any] = {
-            "id": f"file-{os.urandom(12).hex()}",
+            "id": f"file-{random_hex()}",
             "object": "file",
             "bytes": len(content),
             "created_at": now,

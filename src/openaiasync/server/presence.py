@@ -151,7 +151,7 @@ class Presence(_Block):
         exchange: object = getattr(receive, "__self__", None)
         self._exchange: ServerExchange | None = exchange if isinstance(exchange, ServerExchange) else None
         self._send_timeout = limits.send_timeout
-        self._timer = LazyTimer(monitor.loop, self._left)
+        self._timer: LazyTimer | None = None  # made by the first `expect_send`
         self._watch_task: asyncio.Task[None] | None = None
         self._first: asyncio.TimerHandle | None = None
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
@@ -168,11 +168,14 @@ class Presence(_Block):
 
     def expect_send(self) -> None:
         """Start the send timeout."""
+        if self._timer is None:
+            self._timer = LazyTimer(self._monitor.loop, self._left)
         self._timer.set(self._send_timeout)
 
     def sent(self) -> None:
         """Stop the send timeout."""
-        self._timer.clear()
+        if self._timer is not None:
+            self._timer.clear()
 
     def _late_after(self, seconds: float, what: str) -> asyncio.TimerHandle:
         message = f"The model did not {what} within {seconds:g} seconds."
@@ -203,7 +206,9 @@ class Presence(_Block):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._timer.stop()
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None  # it refers back to this block
         for timer in self._timers:
             timer.cancel()
         if self._exchange is not None:

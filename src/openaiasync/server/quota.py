@@ -115,14 +115,20 @@ class InFlightQueue:
         self.running: int = 0
 
     @property
-    def full(self) -> bool:
-        """Whether the next request has to wait."""
-        return self._limit is not None and (self.running >= self._limit or bool(self._waiting))
+    def waiting(self) -> int:
+        """The number of requests that wait for a slot."""
+        return len(self._waiting)
+
+    def try_acquire(self) -> bool:
+        """Take a slot if one is free. Return whether it was."""
+        if self._limit is not None and (self.running >= self._limit or self._waiting):
+            return False
+        self.running += 1
+        return True
 
     async def acquire(self) -> None:
-        """Take a slot. Raises `HTTPError` (429) if the queue is full."""
-        if not self.full:
-            self.running += 1
+        """Take a slot, waiting for one. Raises `HTTPError` (429) if the queue is full."""
+        if self.try_acquire():
             return
         if len(self._waiting) >= self._max_queue:
             message = f"The server is busy with {self.running} requests, and {len(self._waiting)} are waiting."
@@ -158,11 +164,9 @@ class HandlerSlot:
         self._context = context
 
     async def __aenter__(self) -> None:
-        if self._queue.full:
+        if not self._queue.try_acquire():
             async with self._context.waiting():
                 await self._queue.acquire()
-        else:
-            await self._queue.acquire()
 
     async def __aexit__(self, *raised: object) -> None:
         self._queue.release()
@@ -203,6 +207,7 @@ class ServerMetrics:
             "openaiasync_tokens_total": ("counter", self._tokens),
             "openaiasync_requests_in_flight": ("gauge", self.in_flight),
             "openaiasync_handlers_running": ("gauge", queue.running),
+            "openaiasync_requests_waiting": ("gauge", queue.waiting),
         }
         for name, (kind, value) in plain.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
