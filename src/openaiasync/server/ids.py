@@ -1,4 +1,4 @@
-"""Identifiers of answers and requests: unguessable, since whoever knows one may retrieve what it names."""
+"""Identifiers of answers and requests: they cannot be guessed, since an identifier is enough to retrieve an answer."""
 
 from __future__ import annotations
 
