@@ -24,7 +24,7 @@ import pytest
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(120)]
 
 APP = """
-import asyncio, pathlib
+import asyncio, pathlib, time
 from contextlib import asynccontextmanager
 from openaiasync.server import Server, ToolCallDelta
 
@@ -32,7 +32,7 @@ from openaiasync.server import Server, ToolCallDelta
 async def lifespan():
     yield "state"
 
-app = Server(lifespan=lifespan, cors=["https://page.example"])
+app = Server(lifespan=lifespan, cors=["https://page.example"], send_timeout=1.0)
 log = pathlib.Path("log.txt")
 
 @app.chat("m")
@@ -42,8 +42,16 @@ async def reply(request):
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            log.write_text("cancelled")
+            log.write_text(f"cancelled {time.time()}")
             raise
+    if request.text == "flood":
+        outcome = "stopped"
+        try:
+            for _ in range(3000):
+                yield "x" * 10_000
+            outcome = "unbounded"
+        finally:
+            log.write_text(f"{outcome} {time.time()}")
     if request.text == "last":
         await asyncio.sleep(1.5)
     if request.tools:
@@ -78,10 +86,11 @@ async def moderate(request):
 
 COMMANDS = {
     "uvicorn": ["-m", "uvicorn", "module:app", "--port", "PORT", "--log-level", "warning",
-                "--timeout-graceful-shutdown", "10"],
-    "hypercorn": ["-m", "hypercorn", "module:app", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "10"],
-    "granian": ["-m", "granian", "module:app", "--interface", "asgi", "--port", "PORT", "--log-level", "warning"],
-    "openaiasync": ["-m", "openaiasync", "serve", "module:app", "--port", "PORT"],
+                "--timeout-graceful-shutdown", "GRACE"],
+    "hypercorn": ["-m", "hypercorn", "module:app", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "GRACE"],
+    "granian": ["-m", "granian", "module:app", "--interface", "asgi", "--port", "PORT", "--log-level", "warning",
+                "--workers-kill-timeout", "GRACE"],
+    "openaiasync": ["-m", "openaiasync", "serve", "module:app", "--port", "PORT", "--grace", "GRACE"],
 }  # fmt: skip
 INSTALLED = [name for name in COMMANDS if find_spec(name)]
 
@@ -93,11 +102,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(name: str, folder: Path, app: str = APP) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The application on a server, in a process."""
+def running(
+    name: str, folder: Path, app: str = APP, *, grace: int = 10
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The application on a server, in a process; `grace` is the time in seconds that requests get to end."""
     (folder / "module.py").write_text(app, encoding="utf-8")
     port = free_port()
-    command = [sys.executable, *(word.replace("PORT", str(port)) for word in COMMANDS[name])]
+    command = [
+        sys.executable,
+        *(word.replace("PORT", str(port)).replace("GRACE", str(grace)) for word in COMMANDS[name]),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
     # A session of its own: some servers have workers, which outlive a parent that is killed.
     child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -289,46 +303,100 @@ def test_with_langchain(name: str, tmp_path: Path) -> None:
         assert vectors.embed_documents(["a", "b"]) == [[1.0, 2.0], [1.0, 2.0]]
 
 
+def send(port: int, text: str, *, stream: bool = True, receive_buffer: int = 0) -> socket.socket:
+    """A connection that has sent a chat request."""
+    data = body(text, stream=stream).encode()
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", port))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+    sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+    return sock
+
+
+def read_until(sock: socket.socket, word: bytes) -> bytes:
+    """What is received up to a word, or to the end."""
+    received = b""
+    while word not in received:
+        piece = sock.recv(65_536)
+        if not piece:
+            break
+        received += piece
+    return received
+
+
+def wait_for_log(folder: Path, text: str) -> float:
+    """Wait until the application has written this, and return the time behind it."""
+    end = time.monotonic() + 15
+    while time.monotonic() < end:
+        with suppress(FileNotFoundError, ValueError):  # not there yet, or not written yet
+            word, when = (folder / "log.txt").read_text(encoding="utf-8").split()
+            if word == text:
+                (folder / "log.txt").unlink()
+                return float(when)
+        time.sleep(0.002)
+    raise AssertionError(f"the application has not written {text!r}")
+
+
 @pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_leaves(name: str, streamed: bool, tmp_path: Path) -> None:
-    """Its handler is cancelled soon."""
+    """Its handler is cancelled within 50 ms, on every server: the best of some, for the machine may be busy."""
     with running(name, tmp_path) as (_, port):
-        data = body("wait", stream=streamed).encode()
-        with socket.create_connection(("127.0.0.1", port)) as sock:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-            sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
-            if streamed:
-                sock.settimeout(20)
-                received = b""
-                while b"state" not in received:
-                    received += sock.recv(65_536)
-            else:
-                time.sleep(0.5)
-        log = tmp_path / "log.txt"
-        end = time.monotonic() + 10
-        while not log.exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        assert log.read_text(encoding="utf-8") == "cancelled"
+        times: list[float] = []
+        for _ in range(5):
+            with send(port, "wait", stream=streamed) as sock:
+                if streamed:
+                    assert b"state" in read_until(sock, b"state")
+                else:
+                    time.sleep(0.3)
+                left = time.time()
+            times.append(wait_for_log(tmp_path, "cancelled") - left)
+        assert min(times) < 0.05, times
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-def test_sigterm_lets_a_stream_end(name: str, tmp_path: Path) -> None:
-    """The answer in progress is finished, and the process ends."""
-    with running(name, tmp_path) as (child, port):
-        data = body("last", stream=True).encode()
-        with socket.create_connection(("127.0.0.1", port)) as sock:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-            sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
-            sock.settimeout(20)
-            received = b""
-            while b"state" not in received:
-                received += sock.recv(65_536)
+def test_a_client_that_does_not_read(name: str, tmp_path: Path) -> None:
+    """The send timeout ends its handler on every server, before 30 MB are buffered for it."""
+    with running(name, tmp_path) as (_, port), send(port, "flood", receive_buffer=4096):
+        wait_for_log(tmp_path, "stopped")
+
+
+# Servers that close idle connections at once, so that the kit cannot answer a late request on them.
+CLOSING = {"uvicorn", "hypercorn", "granian"}
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_sigterm(name: str, tmp_path: Path) -> None:
+    """A stream that ends in time is finished; at the deadline an error event ends any other, and the process ends.
+
+    A late request on a kept connection gets 503 and Retry-After from the built-in server, and a closed connection from
+    the others, as every client that keeps connections has to expect. granian tells the application nothing: at its
+    deadline the worker is killed, which cuts the stream.
+    """
+    with running(name, tmp_path, grace=3) as (child, port):
+        with send(port, "hi", stream=False) as kept, send(port, "last") as last, send(port, "wait") as late:
+            kept.settimeout(5)
+            assert b'"usage"' in read_until(kept, b"}}}")
+            for sock in (last, late):
+                assert b"state" in read_until(sock, b"state")
             child.send_signal(signal.SIGTERM)
-            while b"[DONE]" not in received:
-                piece = sock.recv(65_536)
-                assert piece, received[-300:]
-                received += piece
+            time.sleep(0.3)
+            answer = b""
+            with suppress(ConnectionError):
+                kept.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = read_until(kept, b"}}")
+            if name in CLOSING:
+                assert answer == b""
+            else:
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"retry-after: 1" in answer
+            assert b"[DONE]" in read_until(last, b"[DONE]")
+            received = read_until(late, b"server_shutting_down")
+            assert (b"server_shutting_down" in received) == (name != "granian"), received[-300:]
+            assert b"[DONE]" not in received
         child.wait(20)
 
 

@@ -18,7 +18,7 @@ import hmac
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -54,7 +54,35 @@ _log = logging.getLogger("openaiasync.server")
 _H = TypeVar("_H", bound=Handler)
 _ALLOWED_HEADERS: Final = b"authorization, content-type, x-request-id, openai-organization, openai-project"
 _LARGE: Final = 512 * 1024  # bytes of a request's body
+_LAST_ANSWERS: Final = 1.0  # seconds that cancelled requests have to send their last bytes
+_RETRY: Final = ((b"retry-after", b"1"),)
 _STATE: Final = "openaiasync"  # the key of the listener's context in ASGI's state
+
+
+class ListenerContext:
+    """What the requests of one listener share: the value of its lifespan, and their number."""
+
+    __slots__ = ("_idle", "running", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value: Any = value
+        self.running: int = 0
+        """The number of requests in progress."""
+        self._idle: asyncio.Event | None = None
+
+    def request_ended(self) -> None:
+        """Note that a request has ended."""
+        self.running -= 1
+        if self._idle is not None and not self.running:
+            self._idle.set()
+
+    async def wait_idle(self, timeout: float) -> None:
+        """Wait until no request is in progress, `timeout` seconds at most."""
+        if self.running:
+            self._idle = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._idle.wait()
 
 
 class Server:
@@ -311,7 +339,10 @@ class Server:
             monitor = self._monitor = PresenceMonitor(loop)
         context = RequestContext(scope, receive, send, self._limits, monitor)
         context.debug = self._debug
-        context.state = as_dict(scope.get("state")).get(_STATE)
+        listener: ListenerContext | None = as_dict(scope.get("state")).get(_STATE)
+        if listener is not None:
+            context.state = listener.value
+            listener.running += 1
         self.metrics.in_flight += 1
         try:
             try:
@@ -324,9 +355,22 @@ class Server:
             context.status = 499  # there is no one to respond to
         except ResponseBroken:
             pass  # the ASGI server cuts a response that has no end
+        except asyncio.CancelledError:
+            if not context.answering:
+                await self._refuse_cancelled(context)
+            raise
         finally:
+            if listener is not None:
+                listener.request_ended()
             self.metrics.in_flight -= 1
             self.metrics.count(context.operation, context.status, time.monotonic() - context.started)
+
+    async def _refuse_cancelled(self, context: RequestContext) -> None:
+        """Tell the client that the server shuts down, which is why ASGI servers cancel requests."""
+        refusal = HTTPError(503, "The server is shutting down.", code="server_shutting_down", fields=_RETRY)
+        with suppress(TimeoutError, ClientLeft, asyncio.CancelledError):
+            async with asyncio.timeout(_LAST_ANSWERS):
+                await context.send_json(refusal.to_dict(), refusal.status, refusal.fields)
 
     async def _respond(self, context: RequestContext) -> None:
         if self._cors and context.method == "OPTIONS" and context.header(b"access-control-request-method"):
@@ -411,11 +455,14 @@ class Server:
         phase = "startup"
         try:
             async with self.lifespan() as state:
+                listener = ListenerContext(state)
                 if isinstance(scope.get("state"), dict):
-                    scope["state"][_STATE] = state
+                    scope["state"][_STATE] = listener
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
+                # uvicorn cancels requests and ends the process without waiting for them
+                await listener.wait_idle(_LAST_ANSWERS)
                 if "batches" in vars(self):
                     await self.batches.close()
         except Exception as error:
