@@ -71,8 +71,9 @@ class RedisBudget:
         place, name = name_in(url)
         self._errors: Any = redis.exceptions
         try:
+            made: Any = redis.asyncio.Redis  # `from_url` has keywords without types
             # No retries by the package: a lease that was counted twice would give back twice.
-            self._redis: Redis = redis.asyncio.Redis.from_url(
+            self._redis: Redis = made.from_url(
                 place, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=None
             )
             connections: Any = self._redis.connection_pool

@@ -101,5 +101,6 @@ class RowSource:
         self.stop()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
-        if isinstance(self._rows, Generator):
-            cast("Generator[Any]", self._rows).close()
+        rows: Any = self._rows
+        if isinstance(rows, Generator):
+            cast("Generator[Any]", rows).close()

@@ -64,7 +64,8 @@ def demo_app(api_key: str | None = None, token_delay: float = 0.0, *, strict: bo
     Any model name is served, and unknown request fields are ignored; with `strict` both are errors. `options` are
     those of `Server`.
     """
-    app = Server(**{"api_keys": api_key, "strict": strict, "rpm": 1_000_000, "tpm": 100_000_000, **options})
+    options = {"rpm": 1_000_000, "tpm": 100_000_000, **options}
+    app = Server(api_keys=api_key, strict=strict, **options)
     app.created = _CREATED
     demo = _Demo(token_delay)
     for kind, name in DEMO_MODELS.items():

@@ -161,13 +161,13 @@ def _events_of_whole(response: dict[str, Any], request: ResponseRequest) -> Iter
     """Yield the events of a stream that ends with this response. Required fields that it lacks are added."""
     added = {"id": f"resp_{os.urandom(24).hex()}", "object": "response", "created_at": int(time.time())}
     response = {**added, "status": "completed", "model": request.model, **response}
-    unfinished = {**response, "status": "in_progress", "output": [], "usage": None}
+    unfinished: dict[str, Any] = {**response, "status": "in_progress", "output": [], "usage": None}
     yield {"type": "response.created", "response": unfinished}
     yield {"type": "response.in_progress", "response": unfinished}
     for place, item in enumerate(response["output"]):
         at: dict[str, Any] = {"output_index": place, "item_id": item.get("id") or ""}
         parts: list[dict[str, Any]] = item.get("content") or []
-        without = {**item, "status": "in_progress", "content": []} if parts else item
+        without: dict[str, Any] = {**item, "status": "in_progress", "content": []} if parts else item
         yield {"type": "response.output_item.added", "output_index": place, "item": without}
         for number, part in enumerate(parts):
             here = {**at, "content_index": number}
