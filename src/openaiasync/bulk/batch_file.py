@@ -410,49 +410,12 @@ def _other_kind(path: str) -> str:
 
 
 def _check_lines(found: CheckedFile, seen: SeenOnce, suspects: set[str]) -> None:
-    """Check all lines. Fully valid lines, which nearly all are, are counted here without a function call."""
-    decode, known, add = _checkable.decode, _endpoints(), seen.add
-    kinds: dict[tuple[str, Any], int] = {}
-    size = unlimited = limits = rows = 0
-    row = _Checkable()
+    """Check all lines, and collect each ``custom_id`` that may be that of two."""
     for number, line in read_lines(found.path, found.size, LinePosition(found.start)):
-        rows += 1
-        body, key = None, None
-        try:
-            row = decode(line)
-            body, key = row.body, row.custom_id
-            right = (
-                body is not None
-                and not body.stream
-                and row.method == "POST"
-                and row.url in known
-                and key.__class__ is str
-                and key
-                and body.model.__class__ is str
-                and line.isascii()
-            )
-        except (ValueError, TypeError, RecursionError):
-            right = False
-        if right and body is not None:
-            kind = (row.url, body.model)
-            kinds[kind] = kinds.get(kind, 0) + 1
-            size += len(line)
-            limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
-            if limit.__class__ is int and limit > 0:
-                limits += limit
-            else:
-                unlimited += 1
-        else:
-            key = _check_line(found, number, line)
-        if key is not None and add(key):
+        found.rows += 1
+        key = _check_line(found, number, line)
+        if key is not None and seen.add(key):
             suspects.add(key)
-    found.rows = rows
-    found.input_tokens += size // 4
-    found.unlimited += unlimited
-    found.output_limit += limits
-    for (url, model), count in kinds.items():
-        found.urls[url] += count
-        found.models[model] += count
 
 
 def _check_line(found: CheckedFile, number: int, line: bytes) -> str | None:

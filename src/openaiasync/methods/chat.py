@@ -62,14 +62,11 @@ def _endpoint() -> Endpoint:
 
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
-    if main.__class__ is list and "stream" not in params:
-        if main and main[0].__class__ is str:
-            raise TypeError(f"{method}() takes a text or a list of messages, not a list of texts")
-        params["messages"] = main  # fast path for the usual arguments, with the same result as below
-        return params
     made = parameters(_endpoint(), method, "messages", main, params)
     messages = made.get("messages")
     if messages.__class__ is list:
+        if messages and messages[0].__class__ is str:
+            raise TypeError(f"{method}() takes a text or a list of messages, not a list of texts")
         return made
     if isinstance(messages, str):
         made["messages"] = [{"role": "user", "content": messages}]
