@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -202,6 +203,38 @@ class TestOneWay:
         tcp, fake = self.ways(at_once, FakeAnswer(json=CHAT), chat, httpx=False)
         assert tcp == fake
         assert "call.py:Call.run" in tcp
+
+    def test_the_drawing_in_the_docs(self) -> None:
+        """The modules drawn in docs/architecture.md are those that a call goes through, in this order, and no other."""
+        page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+        drawing = page.partition("goes down through these modules")[2].partition("**The driver.**")[0]
+        drawn = re.findall(r"\b(?:methods|engine|core|transport)/[a-z/]+", drawing)
+        spine = re.findall(r"^    ([a-z]+/[a-z/]+)", drawing, re.MULTILINE)
+        seen: list[str] = []
+
+        def note(frame: FrameType, event: str, _: object) -> None:
+            path = Path(frame.f_code.co_filename)
+            if event == "call" and SOURCE in path.parents:
+                module = path.relative_to(SOURCE).with_suffix("").as_posix()
+                if module not in seen:
+                    seen.append(module)
+
+        async def main() -> None:
+            async with scripted(at_once) as server, Client(api_base=server.url, api_key="k", model="m") as client:
+                await chat(client)
+                await chat(client)
+                sys.setprofile(note)
+                try:
+                    await client.chat(HI)
+                finally:
+                    sys.setprofile(None)
+
+        run(main())
+        # Helpers of a few lines, and the listener of this test.
+        beside = {"methods/common", "core/model/base", "transport/base", "testing/wire"}
+        of_the_first_call = {"engine/prepare", "engine/codecs"}
+        assert set(seen) - beside == set(drawn) - of_the_first_call
+        assert [module for module in seen if module in spine] == spine
 
     def test_an_answer_in_two_parts(self) -> None:
         """A body that comes after its head is read in one way, whatever it is read from."""
