@@ -323,7 +323,7 @@ class ByteStream(AsyncClosing):
             while self._speaks and self._doubtful():
                 self._take(call, incoming, await incoming.pieces())
         except TransportError as failure:
-            await self._broken(call, incoming, failure)
+            await self._broken(call, failure)
         except CodingError as error:
             self._end()
             raise failures.invalid_answer(self.meta, b"", f"the answer is damaged: {error}") from None
@@ -361,7 +361,7 @@ class ByteStream(AsyncClosing):
         if self._speaks and not self._got:
             raise no_sound(self.meta, b"")
 
-    async def _broken(self, call: Call, incoming: TransportResponse, failure: TransportError) -> None:
+    async def _broken(self, call: Call, failure: TransportError) -> None:
         """Resend the request if its answer broke before the first byte was delivered; otherwise raise."""
         if not self._got and failure.kind != "closed":
             await self._open(failure)

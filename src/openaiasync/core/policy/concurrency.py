@@ -159,19 +159,19 @@ class Concurrency:
         if sample is not None:
             sample.add(seconds, work, beside)
         if self.ramping:
-            self._look(now)
+            self._look()
             if self.ramping and beside >= 0.5 * self.limit:
                 # One more slot per answer, up to twice the number that is known not to load the server.
                 self.limit = max(self.limit, min(self.limit + 1.0, self._envelope(now), self._bound, self.most))
         elif self._level.is_known(0.95):
-            self._judge(now)
+            self._judge()
 
     def left(self, sample: Sample | None) -> None:
         """Note that a request was not answered, so that its duration is meaningless."""
         if sample is not None:
             sample.drop()
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         """Check whether the ramp has reached the knee."""
         while self._judged < len(self._ramp):
             sample = self._ramp[self._judged]
@@ -202,7 +202,7 @@ class Concurrency:
         self.limit = max(1.0, min(limit, float(self.most)))
         self._level = Sample(max(ROWS, 2 * self.slots()))
 
-    def _judge(self, now: float) -> None:
+    def _judge(self) -> None:
         """Decide on the next level after one was measured."""
         stretch = self._level.stretch
         throughput = self.limit / max(stretch, 1e-12)
