@@ -159,7 +159,11 @@ def test_requests_pass_byte_for_byte(size: int, kind: str) -> None:
         (b"HTTP/1.1 299 Odd\r\ncontent-length: 1\r\n\r\n1", 299, b"1"),
         (b"HTTP/1.0 200 OK\r\n\r\nold", 200, b"old"),
         (b"HTTP/1.1 402 Payment Required\r\ncontent-length: 3\r\n\r\npay", 402, b"pay"),
-        (b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n" + gzip.compress(b"no", mtime=0), 400, b"no"),
+        (
+            b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n" + gzip.compress(b"no", mtime=0),
+            400,
+            b"no",
+        ),
     ],
 )
 def test_statuses(raw: bytes, status: int, body: bytes) -> None:
