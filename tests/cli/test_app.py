@@ -18,8 +18,8 @@ from openaiasync.server import ServerThread, serve, start_in_thread
 from .command import COMMAND, call, environment, inside, one_line, refused, spied
 
 COMMANDS = (
-    *("chat", "check", "demo", "embed", "export", "image", "limits", "models", "responses", "retry", "run", "serve"),
-    *("speak", "status", "transcribe"),
+    *("aliases", "chat", "check", "demo", "embed", "export", "image", "keys", "limits", "logs", "models"),
+    *("responses", "retry", "run", "serve", "speak", "status", "templates", "transcribe"),
 )
 KEY = "sk-do-not-show-this"
 

@@ -14,6 +14,7 @@ import pytest
 from conftest import run
 from openaiasync import Client, OpenAIError
 from openaiasync.cli import session_store as state
+from openaiasync.cli.chat_log import resumed_for
 from openaiasync.cli.chat_options import ChatOptions
 from openaiasync.cli.console import CommandError
 from openaiasync.cli.repl import COMMANDS, Repl, execute
@@ -64,10 +65,10 @@ def person(
 
     async def main(url: str, spy: Spy) -> None:
         async with Client(api_base=url, max_retries=0) as client:
-            shelf = SessionStore.of(wanted.get("session"), wanted.get("go_on", False), unnamed=not wanted.get("forget"))
-            talk = Repl(
-                await open_session(client, ChatOptions(**{"model": "demo-chat", **wanted}), shelf), shelf, [], None
-            )
+            options = ChatOptions(**{"model": "demo-chat", **wanted})
+            resumed = resumed_for(options)
+            shelf = SessionStore.of(options.session, resumed.path, unnamed=not options.forget)
+            talk = Repl(await open_session(client, options, shelf, resumed), shelf, [], None)
             try:
                 await act(Person(talk, spy))
             finally:

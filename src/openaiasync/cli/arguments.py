@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -23,6 +24,7 @@ from .console import CommandError, note
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..core.model.secrets import Secrets
     from .fragments import StandardInput
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "ServerOptions",
     "add_functions",
     "add_tools",
+    "base_url_of",
     "choose_model",
     "image_at",
     "is_not_an_option",
+    "key_for",
     "schema_in",
     "sound_at",
 ]
@@ -91,15 +95,61 @@ class ServerOptions:
     ] = ()
     debug: Debug = False
 
+    key: Annotated[
+        str | None,
+        Parameter(help="The name of a kept key (openaiasync keys). Default: the one kept for this server's address."),
+    ] = None
+
     def client(self, **options: Any) -> Client:
-        """Return a client for this server. Raises `ConfigurationError`."""
+        """Return a client for this server. Raises `ConfigurationError`, and `CommandError` for a missing --key."""
         from ..client import Client
 
         if self.timeout is not None:
             options["http_timeout"] = self.timeout
         if self.header:
             options["default_headers"] = header_fields(self.header)
-        return Client(api_base=self.base_url, api_key=self.api_key, **options)
+        return Client(api_base=self.base_url, api_key=self.find_key(), **options)
+
+    def find_key(self) -> str | None:
+        """Return the key that the options name, or the kept one if neither they nor the environment give one."""
+        return key_for(self.base_url, self.api_key, self.key)
+
+    def secrets(self) -> Secrets:
+        """Return the keys and header fields of this command, for their removal from what is written."""
+        from ..core.model.secrets import Secret, Secrets, of_fields
+
+        keys = [self.find_key(), *(os.environ.get(name) for name in (*_KEYS, "OPENAI_ADMIN_KEY"))]
+        lines = [*self.header, *os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()]
+        fields = header_fields(line for line in lines if ":" in line)
+        password = urlsplit(base_url_of(self.base_url)).password
+        return Secrets(*(Secret(key) for key in (*keys, password) if key), *of_fields(fields.items()))
+
+
+_KEYS = ("OPENAI_API_KEY",)
+_BASES = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+
+
+def base_url_of(given: str | None) -> str:
+    """Return the base URL that an option or the environment names, or that of OpenAI's API."""
+    from ..options import DEFAULT_BASE
+
+    return given or next(filter(None, (os.environ.get(name, "").strip() for name in _BASES)), DEFAULT_BASE)
+
+
+def key_for(base_url: str | None, given: str | None, name: str | None = None) -> str | None:
+    """Return the key to use: the given one, the kept one of this name, or the one kept for a server.
+
+    `None` if there is none, or the environment has one, which the client reads.
+    """
+    if given is not None:
+        return given
+    from .key_store import find_key, named_key
+
+    if name is not None:
+        return named_key(name)
+    if any(os.environ.get(one, "").strip() for one in _KEYS):
+        return None  # the client reads it
+    return find_key(base_url_of(base_url))
 
 
 ANYWHERE = ServerOptions()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..lazy import resolve_annotations
 from .api_options import api_parameters, extra_body_in
 from .arguments import image_at, schema_in, sound_at
+from .chat_log import chat_log_for, file_names, resumed_for
 from .chat_options import ChatOptions, PromptOptions
 from .console import CommandError, Exit, note, write_bytes
-from .fragments import Fragment, StandardInput, read_fragments, text_in
+from .fragments import Prompt, StandardInput, read_fragments, text_in
+from .model_aliases import resolve_alias, resolve_server
 from .render import note_usage, show_turn, write_code_block
 from .session_store import SessionStore, open_session
 from .templates import Template, apply_template, save_template
@@ -23,7 +24,7 @@ from .templates import Template, apply_template, save_template
 if TYPE_CHECKING:
     from .arguments import ServerOptions
 
-__all__ = ["Prompt", "question_in", "run_chat", "text_of_prompt"]
+__all__ = ["question_in", "run_chat"]
 
 _TOOL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 # Parameters that a conversation sets itself, and what to use instead.
@@ -41,33 +42,6 @@ _FLAGS = {
 }
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A question with everything that goes with it. `text` is what was typed, piped, or made by a template."""
-
-    text: str = ""
-    fragments: Sequence[Fragment] = ()
-    images: Sequence[str | bytes] = ()
-    audio: Sequence[str | bytes] = ()
-
-    @property
-    def whole(self) -> str:
-        """The fragments and the text, separated by blank lines."""
-        return text_of_prompt(self.fragments, self.text)
-
-    def turn(self) -> dict[str, Any]:
-        """Return the arguments of `session.say` for this prompt."""
-        turn: dict[str, Any] = {"text": self.whole, "images": list(self.images)}
-        if self.audio:
-            turn["audio"] = list(self.audio)
-        return turn
-
-
-def text_of_prompt(fragments: Sequence[Fragment], text: str) -> str:
-    """Return fragments and a text as one text."""
-    return "\n\n".join(part for part in (*(fragment.text for fragment in fragments), text) if part)
-
-
 def run_chat(server: ServerOptions, question: str | None, options: ChatOptions) -> int:
     """Ask the question given as an argument, through a pipe, or both; without one start a conversation."""
     options = _checked(options)
@@ -79,10 +53,13 @@ def run_chat(server: ServerOptions, question: str | None, options: ChatOptions) 
     fragments = asyncio.run(read_fragments(server, options.fragments, stdin)) if options.fragments else []
     text = question_in(question, stdin, optional=bool(fragments or options.template))
     if options.template is not None:
-        given = options.fragments
+        named, given = options.model, options.fragments
         options, text = apply_template(options.template, options, text)
         added = options.fragments[: len(options.fragments) - len(given)]
         fragments = [*asyncio.run(read_fragments(server, added, stdin)), *fragments] if added else fragments
+        if named is None and options.model is not None:  # the template's, which may be an alias
+            alias = resolve_alias(options.model)
+            options, server = replace(options, model=alias.model), resolve_server(server, alias)
     settings = request_settings(options)
     if options.approve:
         from .approval import Approval
@@ -104,6 +81,8 @@ def run_chat(server: ServerOptions, question: str | None, options: ChatOptions) 
 
 def _checked(options: ChatOptions) -> ChatOptions:
     """Return the options. Raises `CommandError` for some that contradict each other."""
+    if options.conversation is not None and (options.go_on or options.session is not None or options.forget):
+        raise CommandError("--conversation continues one of the log; use it without --continue, --session and --forget")
     if options.go_on and options.session is not None:
         raise CommandError("--continue continues the last session, --session the one that it names; use one of them")
     if options.forget and (options.go_on or options.session is not None):
@@ -159,11 +138,14 @@ async def _ask_once(
     server: ServerOptions, prompt: Prompt, options: ChatOptions, settings: dict[str, Any], schema: dict[str, Any] | None
 ) -> int:
     turn = {**settings, **prompt.turn()}
+    resumed = resumed_for(options)
     async with server.client() as client:
-        store = SessionStore.of(options.session, options.go_on)
-        session = await open_session(client, options, store)
+        store = SessionStore.of(options.session, resumed.path)
+        session = await open_session(client, options, store, resumed)
+        log = chat_log_for(server, client, options, resumed)
         with contextlib.closing(session):
             try:
+                log.begin()
                 if options.as_json or options.extract:
                     reply = await session.say(**turn, into=schema)
                     if options.as_json:
@@ -175,6 +157,8 @@ async def _ask_once(
                 if options.usage:
                     note_usage(reply.usage)
                 store.keep(session)
+                files = file_names([*prompt.images, *prompt.audio])
+                log.add(session, reply, settings, prompt=prompt.text, fragments=prompt.fragments, files=files)
             finally:
                 store.release(session)
     return Exit.OK
@@ -191,6 +175,7 @@ def _save(options: ChatOptions, question: str | None) -> int:
         ("--audio", options.audio),
         ("--session", options.session),
         ("--continue", options.go_on),
+        ("--conversation", options.conversation),
         ("--extra-body", options.extra_body),
     ):
         if given:

@@ -83,6 +83,7 @@ class PromptOptions:
     extract: Annotated[bool, _option(_OUTPUT, "Print only the last code block of the answer.", "--extract", "-x")] = (
         False
     )
+    no_log: Annotated[bool, _option(_OUTPUT, "Do not add this to the log (openaiasync logs).")] = False
     no_stream: Annotated[bool, _option(_OUTPUT, "Request the answer whole, not as a stream.")] = False
 
 
@@ -125,7 +126,10 @@ class ChatOptions(PromptOptions):
         _option(_TALK, "Continue the session with this name, or start it; a single question is saved there, too."),
     ] = None
     go_on: Annotated[bool, _option(_TALK, "Continue the last conversation.", "--continue", "-c")] = False
-    forget: Annotated[bool, _option(_TALK, "Do not save the conversation.")] = False
+    conversation: Annotated[
+        str | None, _option(_TALK, "Continue the conversation with this id (openaiasync logs).")
+    ] = None
+    forget: Annotated[bool, _option(_TALK, "Do not save the conversation, and do not log it.")] = False
 
 
 NO_OPTIONS = ChatOptions()

@@ -19,7 +19,10 @@ from .chat_options import ANY_PROMPT, NO_OPTIONS, ChatOptions, ImageFiles, Promp
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 from .front_command import NO_FRONT, FrontOptions
 from .job_commands import add_job_commands
+from .logs_command import add_logs_command
 from .media_commands import add_media_commands
+from .model_aliases import resolve_arguments
+from .settings_commands import add_settings_commands
 from .usage_errors import in_flags, usage_message
 
 __all__ = ["app", "run"]
@@ -102,6 +105,7 @@ def responses(
     /,
     *,
     previous: str | None = None,
+    go_on: Annotated[bool, Parameter(name=("--continue", "-c"), negative="", show_default=False)] = False,
     image: ImageFiles = (),
     options: PromptOptions = ANY_PROMPT,
     server: ServerOptions = ANYWHERE,
@@ -114,10 +118,12 @@ def responses(
         The question: the argument, or the piped text, or both.
     previous:
         The id of the response to continue from, as a terminal or --json shows it.
+    go_on:
+        Continue from the last response in the log.
     """
     from .responses_command import run_responses
 
-    return run_responses(server, question, previous, image, options)
+    return run_responses(server, question, previous, image, options, go_on=go_on)
 
 
 @app.command
@@ -236,6 +242,8 @@ def doctor(
 add_bench_command(app)
 add_job_commands(app)
 add_media_commands(app)
+add_settings_commands(app)
+add_logs_command(app)
 
 
 def run(tokens: Sequence[str]) -> int:
@@ -248,6 +256,7 @@ def run(tokens: Sequence[str]) -> int:
         debug = given.get("debug", False) or any(
             getattr(given.get(name), "debug", False) for name in ("server", "servers")
         )
+        resolve_arguments(bound)
         code = command(*bound.args, **bound.kwargs)
         sys.stdout.flush()
         return int(code or Exit.OK)

@@ -138,6 +138,8 @@ def _key(server: ServerOptions, client: Client) -> Finding:
     if not key:
         key, source = os.environ.get("OPENAI_API_KEY"), "OPENAI_API_KEY"
     if not key:
+        key, source = server.find_key(), "openaiasync keys"
+    if not key:
         return Finding("key", "ok", "none: most local servers need none", data={"source": None})
     return Finding("key", "ok", f"{len(key)} characters, from {source}", data={"source": source, "length": len(key)})
 

@@ -24,6 +24,7 @@ __all__ = ["SettingsFile", "check_name", "config_folder", "state_folder"]
 _LONGEST = 100  # characters of a name
 _LARGEST = 4 << 20  # bytes of a file of settings
 _PATIENCE = 5.0  # seconds that another command may hold a file of settings
+_CONFIG = ("XDG_CONFIG_HOME", "APPDATA", (".config",))
 _POLL = 0.02  # seconds between two attempts to lock it
 
 
@@ -34,16 +35,21 @@ def state_folder(*names: str) -> Path:
 
 def config_folder(*names: str) -> Path:
     """Return the folder for the user's settings, or one below it; create it. Raises `CommandError`."""
-    return _folder("XDG_CONFIG_HOME", "APPDATA", (".config",), names)
+    return _folder(*_CONFIG, names)
 
 
-def _folder(variable: str, windows: str, default: tuple[str, ...], names: tuple[str, ...]) -> Path:
+def _base(variable: str, windows: str, default: tuple[str, ...]) -> Path:
+    """Return the folder that holds ours. Raises `RuntimeError` if the user has no home."""
     places = [os.environ.get(variable, "")]
     if sys.platform == "win32":
         places.append(os.environ.get(windows, ""))
-    base = next((Path(place) for place in places if os.path.isabs(place)), None)
+    found = next((Path(place) for place in places if os.path.isabs(place)), None)
+    return found or Path.home().joinpath(*default)
+
+
+def _folder(variable: str, windows: str, default: tuple[str, ...], names: tuple[str, ...]) -> Path:
     try:
-        found = (base or Path.home().joinpath(*default)).joinpath("openaiasync", *names)
+        found = _base(variable, windows, default).joinpath("openaiasync", *names)
         found.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
         raise CommandError(f"there is no folder for {names[-1] if names else 'files'}: {error}; set {variable} to "
@@ -79,8 +85,17 @@ class SettingsFile:
         """The file. Raises `CommandError` if there is no folder for it."""
         return config_folder() / self._name
 
+    def exists(self) -> bool:
+        """Return whether there is a file. Creates no folder: most users have no settings."""
+        try:
+            return (_base(*_CONFIG) / "openaiasync" / self._name).exists()
+        except (OSError, RuntimeError):
+            return False
+
     def read(self) -> dict[str, Any]:
         """Return the settings; empty without a file. Raises `CommandError` for a file that cannot be used."""
+        if not self.exists():
+            return {}
         path = self.path
         try:
             value: object = json.loads(read_file(path, _LARGEST) or b"{}")

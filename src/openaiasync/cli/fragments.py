@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import OpenAIError
@@ -17,7 +18,7 @@ from .console import CommandError, Exit
 if TYPE_CHECKING:
     from .arguments import ServerOptions
 
-__all__ = ["LARGEST", "Fragment", "StandardInput", "read_fragments", "text_in"]
+__all__ = ["LARGEST", "Fragment", "Prompt", "StandardInput", "read_fragments", "text_in", "text_of_prompt"]
 
 LARGEST = 64 << 20
 """The largest number of bytes that are read of a file or of stdin."""
@@ -72,6 +73,33 @@ def text_in(data: bytes, source: str) -> str:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise CommandError(f"{source} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def text_of_prompt(fragments: Sequence[Fragment], text: str) -> str:
+    """Return fragments and a text as one text, separated by blank lines."""
+    return "\n\n".join(part for part in (*(fragment.text for fragment in fragments), text) if part)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question with everything that goes with it. `text` is what was typed, piped, or made by a template."""
+
+    text: str = ""
+    fragments: Sequence[Fragment] = ()
+    images: Sequence[str | bytes] = ()
+    audio: Sequence[str | bytes] = ()
+
+    @property
+    def whole(self) -> str:
+        """The fragments and the text, separated by blank lines."""
+        return text_of_prompt(self.fragments, self.text)
+
+    def turn(self) -> dict[str, Any]:
+        """Return the arguments of `session.say` for this prompt."""
+        turn: dict[str, Any] = {"text": self.whole, "images": list(self.images)}
+        if self.audio:
+            turn["audio"] = list(self.audio)
+        return turn
 
 
 async def read_fragments(server: ServerOptions, sources: Sequence[str], stdin: StandardInput) -> list[Fragment]:

@@ -24,6 +24,7 @@ from ..bulk.shards import shard_path
 from ..bulk.tables import TableOptions, export_results, is_table
 from ..core.policy.limits import Limits
 from ..lazy import resolve_annotations
+from .arguments import key_for
 from .console import CommandError, Exit, err, note, out
 from .job_status import exit_code, note_report, record_of
 from .shard_commands import failed_shards, merge_job, shard_folders, whole_output
@@ -106,7 +107,7 @@ def _client(servers: JobServers, url: str | None) -> Client:
 
     options: dict[str, Any] = {} if servers.timeout is None else {"http_timeout": servers.timeout}
     # The scheduler decides how many rows are in flight.
-    return Client(api_base=url, api_key=servers.api_key, http_max_in_flight=None, **options)
+    return Client(api_base=url, api_key=key_for(url, servers.api_key), http_max_in_flight=None, **options)
 
 
 def _without_secrets(url: str) -> str:

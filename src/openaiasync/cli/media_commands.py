@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -19,10 +18,13 @@ from .api_options import api_parameters, extra_body_in
 from .arguments import ANYWHERE, InputFile, ModelName, ServerOptions, choose_model, image_at, is_not_an_option
 from .chat_options import file_option, pair_option
 from .console import CommandError, Exit, json_bytes, note, write, write_bytes
-from .fragments import StandardInput, text_in
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from ..client import Client
     from ..core.codec.endpoint import Endpoint
+    from .fragments import StandardInput
 
 __all__ = ["add_media_commands"]
 
@@ -50,6 +52,11 @@ class MediaOptions:
         None
     )
 
+    no_log: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Do not add this to the log (openaiasync logs)."),
+    ] = False
+
     def parameters(self, endpoint: Endpoint, fixed: Sequence[str], **given: Any) -> dict[str, Any]:
         """Return the parameters of a request: those given by options of the command, and the others.
 
@@ -62,12 +69,36 @@ class MediaOptions:
             known["extra_body"] = body
         return known
 
+    def log(
+        self, server: ServerOptions, client: Client, command: str, prompt: str, params: Mapping[str, Any], **more: Any
+    ) -> None:
+        """Add a call to the log, unless --no-log was given."""
+        if self.no_log:
+            return
+        from .call_log import LogEntry, log_call
+
+        options = {name: value for name, value in params.items() if name != "model"}
+        base, model = client.base_url.rstrip("/"), params.get("model")
+        fields: dict[str, Any] = {"answer": "", **more}
+        log_call(
+            LogEntry(command=command, prompt=prompt, base_url=base, model=model, options=options, **fields),
+            server.secrets(),
+        )
+
 
 _NOTHING = MediaOptions()
 
 
+def _run(command: Coroutine[Any, Any, int]) -> int:
+    import asyncio  # not for --help, which imports this module
+
+    return asyncio.run(command)
+
+
 def _text(argument: str | None, stdin: StandardInput, what: str) -> str:
     """Return the text given as an argument or through a pipe. Raises `CommandError` if there is none."""
+    from .fragments import text_in
+
     if argument is None and not stdin.is_terminal:
         argument = text_in(stdin.read(what), "stdin")
     if not argument or not argument.strip():
@@ -117,6 +148,8 @@ def image(
     json:
         Print the names and what the server says about the pictures, as JSON.
     """
+    from .fragments import StandardInput
+
     stdin = StandardInput()
     pictures = [_uploaded(place, stdin) for place in inputs]
     text = _text(prompt, stdin, "the description")
@@ -124,12 +157,12 @@ def image(
         raise CommandError("--mask shows what to change in a picture; name the picture with -i")
     if out == "-" and (sys.stdout.isatty() or (number or 1) > 1 or json):
         raise CommandError("-o - writes one picture to a pipe or file; use -o FILE")
-    return asyncio.run(
+    return _run(
         _make(server, text, pictures, mask, {"n": number, "size": size, "quality": quality}, options, out, json)
     )
 
 
-def _uploaded(place: str, stdin: StandardInput) -> Path | bytes:
+def _uploaded(place: str, stdin: StandardInput | None) -> Path | bytes:
     if "://" in place[:8]:
         raise CommandError(f"{place}: a picture to change is uploaded, and must be a file")
     picture = image_at(place, stdin)
@@ -151,13 +184,13 @@ async def _make(
     endpoint = IMAGES_EDIT if pictures else IMAGES_GENERATE
     params = options.parameters(endpoint, ("prompt", "model", "image", "stream"), **given)
     if mask is not None:
-        params["mask"] = _uploaded(mask, StandardInput())
+        params["mask"] = _uploaded(mask, None)
     async with server.client() as client:
-        model = await choose_model(client, options.model, "image")
+        params["model"] = await choose_model(client, options.model, "image")
         if pictures:
-            answer = await client.images.edit(image=pictures, prompt=prompt, model=model, **params)
+            answer = await client.images.edit(image=pictures, prompt=prompt, **params)
         else:
-            answer = await client.image_generate(prompt, model=model, **params)
+            answer = await client.image_generate(prompt, **params)
         made = list(answer.data or ())
         if not made:
             raise CommandError("the server sent no picture", Exit.FAILED)
@@ -173,6 +206,7 @@ async def _make(
                 write(f"{path}\n")
     if as_json:
         write_bytes(json_bytes(saved))
+    options.log(server, client, "image", prompt, params, files=[one["file"] for one in saved])
     return Exit.OK
 
 
@@ -237,13 +271,15 @@ def speak(
     instructions:
         How to speak, for models that take it.
     """
+    from .fragments import StandardInput
+
     spoken = _text(text, StandardInput(), "the text")
     if out in (None, "-") and sys.stdout.isatty():
         raise CommandError("sound is not written to a terminal; use -o FILE or a pipe")
     ending = "" if out is None else Path(out).suffix[1:].lower()
     chosen = format or (ending if ending in get_args(_Format) else None)
     given = {"voice": voice, "response_format": chosen, "speed": speed, "instructions": instructions}
-    return asyncio.run(_speak(server, spoken, options, given, None if out in (None, "-") else os.path.expanduser(out)))
+    return _run(_speak(server, spoken, options, given, None if out in (None, "-") else os.path.expanduser(out)))
 
 
 async def _speak(
@@ -268,6 +304,7 @@ async def _speak(
         finally:
             if file is not None:
                 file.discard()
+    options.log(server, client, "speak", text, params, files=[] if out is None else [out])
     return Exit.OK
 
 
@@ -303,6 +340,8 @@ def transcribe(
     translate:
         Translate it to English.
     """
+    from .fragments import StandardInput
+
     sound: bytes | Path
     if file == "-":
         if sys.stdin is None or sys.stdin.isatty():
@@ -315,7 +354,7 @@ def transcribe(
     if translate and language is not None:
         raise CommandError("--language is the language of a transcript; --translate always gives English")
     given = {"language": language, "prompt": prompt}
-    return asyncio.run(_transcribe(server, sound, options, format, given, translate, out))
+    return _run(_transcribe(server, sound, options, format, given, translate, out))
 
 
 async def _transcribe(
@@ -347,6 +386,8 @@ async def _transcribe(
         if not text.strip():
             note("The transcript is empty.")
         data = f"{text.rstrip()}\n".encode("utf-8", "replace") if text.strip() else b""
+    name = str(sound) if isinstance(sound, Path) else "-"
+    options.log(server, client, "transcribe", "", params, answer=data.decode(), files=[name])
     if out in (None, "-"):
         if form in ("json", "verbose_json"):
             write_bytes(data)

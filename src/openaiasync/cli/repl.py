@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import OpenAIError
 from ..lazy import resolve_annotations
 from .arguments import add_tools, image_at
+from .chat_log import chat_log_for, file_names, resumed_for
 from .console import CommandError, Exit, complain, note, out
 from .prompt import LinePrompt, prompt_for
 from .render import note_usage, show_turn
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
     from .arguments import ServerOptions
-    from .chat_command import Prompt
+    from .chat_log import ChatLog
     from .chat_options import ChatOptions
+    from .fragments import Prompt
 
 __all__ = ["COMMANDS", "Command", "Repl", "converse", "execute"]
 
@@ -275,6 +277,7 @@ class Repl:
         settings: Mapping[str, Any] | None = None,
         stream: bool = True,
         usage: bool = False,
+        log: ChatLog | None = None,
     ) -> None:
         self.session = session
         self.store = store
@@ -287,6 +290,7 @@ class Repl:
         """Arguments of every turn: parameters of the API, and the hook that approves calls of tools."""
         self.stream = stream
         self.usage = usage
+        self.log = log
         self.failed: dict[str, Any] | None = None
         """The last question if it was not answered, for /retry."""
         self.ended = False
@@ -300,6 +304,8 @@ class Repl:
         """Take a turn with the arguments of `session.stream`, and save it."""
         self.failed = turn
         before = questions(self.session)
+        if self.log is not None:
+            self.log.begin()
         try:
             reply = await show_turn(self.session, {**self.settings, **turn}, self.schema, stream=self.stream)
         except asyncio.CancelledError:
@@ -308,11 +314,14 @@ class Repl:
                 self.session.undo()
             raise
         self.failed = None
+        files = file_names([*self.images, *self.audio])
         self.images.clear()
         self.audio.clear()
         if self.usage:
             note_usage(reply.usage)
         self.store.keep(self.session)
+        if self.log is not None:
+            self.log.add(self.session, reply, self.settings, files=files)
 
 
 def converse(
@@ -329,9 +338,10 @@ def converse(
     with asyncio.Runner() as runner:
         client = server.client()
         try:
-            store = SessionStore.of(options.session, options.go_on, unnamed=not options.forget)
+            resumed = resumed_for(options)
+            store = SessionStore.of(options.session, resumed.path, unnamed=not options.forget)
             state = Repl(
-                runner.run(open_session(client, options, store)),
+                runner.run(open_session(client, options, store, resumed)),
                 store,
                 prompt.images,
                 schema,
@@ -339,6 +349,7 @@ def converse(
                 settings=settings,
                 stream=not options.no_stream,
                 usage=options.usage,
+                log=chat_log_for(server, client, options, resumed),
             )
             try:
                 _greet(state, client)

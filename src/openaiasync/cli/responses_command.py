@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..core.http.media_types import image_type
@@ -13,9 +14,11 @@ from ..lazy import resolve_annotations
 from ..storage.disk import read_file
 from .api_options import api_parameters, extra_body_in
 from .arguments import choose_model, image_at
-from .chat_command import Prompt, question_in
+from .call_log import CallLog, LogEntry, log_call, log_path
+from .chat_command import question_in
+from .chat_log import file_names
 from .console import CommandError, Exit, note, write_bytes
-from .fragments import LARGEST, StandardInput, read_fragments
+from .fragments import LARGEST, Prompt, StandardInput, read_fragments
 from .render import note_usage, screen, write_code_block
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_responses"]
 
+_LOGGED_APART = frozenset({"input", "instructions", "model"})
 # Parameters that the command sets itself, and what to use instead.
 _FLAGS = {
     "model": "the model is given with --model",
@@ -42,8 +46,17 @@ def run_responses(
     previous: str | None,
     images: tuple[str, ...],
     options: PromptOptions,
+    *,
+    go_on: bool = False,
 ) -> int:
-    """Ask one question, after the response `previous` if it is given, and show the answer as it arrives."""
+    """Ask one question and show the answer as it arrives.
+
+    It continues from the response `previous` if that is given, or with `go_on` from the last one in the log.
+    """
+    if go_on:
+        if previous is not None:
+            raise CommandError("--continue continues from the last response, --previous from another; use one of them")
+        previous = _last_response()
     if options.extract and options.as_json:
         raise CommandError("--extract prints a code block, --json the whole answer; use one of them")
     stdin = StandardInput()
@@ -55,8 +68,18 @@ def run_responses(
     return asyncio.run(_ask(server, Prompt(text or "", fragments, pictures), previous, options))
 
 
+def _last_response() -> str:
+    """Return the id of the last response in the log. Raises `CommandError` if there is none."""
+    with CallLog.open(log_path()) as log:
+        last = log.last("responses")
+        found = None if last is None else log.calls(last.id)[-1]["response"]
+    if not found:
+        raise CommandError("the log has no response to continue from; name one with --previous")
+    return str(found)
+
+
 async def _ask(server: ServerOptions, prompt: Prompt, previous: str | None, options: PromptOptions) -> int:
-    params = _parameters(prompt, previous, options)
+    params, began = _parameters(prompt, previous, options), time.monotonic()
     async with server.client() as client:
         params["model"] = await choose_model(client, options.model, "chat")
         if options.as_json or options.extract or options.no_stream:
@@ -74,6 +97,24 @@ async def _ask(server: ServerOptions, prompt: Prompt, previous: str | None, opti
     _note_ending(response)
     if options.usage:
         note_usage(response.usage)
+    if not options.no_log:
+        log_call(
+            LogEntry(
+                command="responses",
+                prompt=prompt.text,
+                answer=response.output_text,
+                base_url=client.base_url.rstrip("/"),
+                model=params["model"],
+                system=options.system,
+                options={name: value for name, value in params.items() if name not in _LOGGED_APART},
+                usage=None if response.usage is None else response.usage.to_dict(),
+                seconds=round(time.monotonic() - began, 3),
+                response=response.id,
+                fragments=prompt.fragments,
+                files=file_names(prompt.images),
+            ),
+            server.secrets(),
+        )
     return Exit.OK
 
 

@@ -21,9 +21,10 @@ from .folders import check_name, state_folder
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
     from ..client import Client
+    from .chat_log import Resumed
     from .chat_options import ChatOptions
 
-__all__ = ["SessionStore", "names", "open_session", "path_of", "questions", "unnamed_path"]
+__all__ = ["SessionStore", "last_session", "names", "open_session", "path_of", "questions", "unnamed_path"]
 
 _ENDING = ".jsonl"
 UNNAMED = "unnamed-"
@@ -83,12 +84,12 @@ class SessionStore:
         self._reserved: Path | None = None
 
     @classmethod
-    def of(cls, name: str | None, go_on: bool, *, unnamed: bool = False) -> SessionStore:
-        """Return the store of the session with this name, of the last one, or of a new one without a name."""
+    def of(cls, name: str | None, resumed: Path | None = None, *, unnamed: bool = False) -> SessionStore:
+        """Return the store of the session with this name, of the resumed one, or of a new one without a name."""
         if name is not None:
             return cls(path_of(name))
-        if go_on:
-            return cls(last_session())
+        if resumed is not None:
+            return cls(resumed)
         return cls(unnamed_path() if unnamed else None)
 
     @property
@@ -130,14 +131,23 @@ def questions(session: ChatSession) -> int:
     return sum(message.get("role") == "user" for message in session.messages)
 
 
-async def open_session(client: Client, options: ChatOptions, store: SessionStore) -> ChatSession:
-    """Return the session to continue, or a new one, with the tools, model and system prompt of the options."""
+async def open_session(
+    client: Client, options: ChatOptions, store: SessionStore, resumed: Resumed | None = None
+) -> ChatSession:
+    """Return the session to continue, or a new one, with the tools, model and system prompt of the options.
+
+    A conversation that is `resumed` from the log gives a new session its messages.
+    """
     settings: dict[str, Any] = {
         "model": options.model,
         "system": options.system,
         "think_tags": True,
         "policy": "drop",  # a conversation that exceeds the model's context continues without its oldest turns
     }
+    if resumed is not None and resumed.conversation is not None:
+        settings["messages"] = resumed.messages
+        settings["model"] = options.model or resumed.model
+        settings["system"] = resumed.system if options.system is None else options.system
     session = client.chat.session(**settings)
     add_tools(session.tool, options.tools)
     if options.functions is not None:
