@@ -256,10 +256,12 @@ def test_a_sound(tmp_path: Path) -> None:
         (("hello", "--audio", "-"), "stdin is not a sound"),
         (("hello", "-f", "-", "-i", "-"), "only once"),
         (("hello", "--audio", "none.wav"), "cannot read none.wav"),
+        (("hello", "--schema", '{"type": "object"}', "-o", "response_format", "{}"), "leave out -o response_format"),
+        (("hello", "--schema", '{"types": 1}'), "the schema in --schema is JSON, but not a JSON schema"),
     ],
 )
-def test_what_stdin_is_not(options: tuple[str, ...], words: str) -> None:
-    """Wrong contents and two readers of stdin are wrong usage."""
+def test_what_cannot_be_sent(options: tuple[str, ...], words: str) -> None:
+    """Wrong contents, two readers of stdin, and options that contradict each other are wrong usage."""
     done = inside("chat", *options, *MODEL, "--base-url", "http://127.0.0.1:9/v1", stdin=b"some text")
     assert done.returncode == 2
     assert one_line(done.stderr)

@@ -272,3 +272,34 @@ def test_an_answer_that_came_in_full_is_stopped_all_the_same(monkeypatch: pytest
             assert state.failed == {"text": "Why?", "images": []}
 
     asyncio.run(main())
+
+
+def test_a_model_is_checked() -> None:
+    """/model takes only a model that the server lists, and names the nearest; an exclamation mark takes any."""
+    with seat() as me:
+        said = " ".join(me.say("/model demo-chatt").split())
+        assert "the server does not list demo-chatt; did you mean demo-chat?" in said
+        assert me.say("/model") == "Model: demo-chat"
+        assert me.say("/model demo-complete") == "Model: demo-complete"
+        assert "it lists demo-chat, " in me.say("/model zzzzz")
+        assert me.say("/model zzzzz!") == "Model: zzzzz"
+        assert me.leave() == 0
+
+
+def test_a_model_cannot_be_checked() -> None:
+    """A server that lists nothing, or does not list its models at all, gets any name; tags may be left out."""
+    listings: list[Any] = [
+        (200, json.dumps({"object": "list", "data": [{"id": "llama3:latest", "object": "model"}]}).encode()),
+        (200, b'{"object": "list", "data": []}'),
+        refused("not here", 404),
+    ]
+
+    with seat(answer=lambda path, body: listings[0] if path.endswith("/models") else None) as me:
+        assert me.say("/model llama3") == "Model: llama3"
+        assert "does not list llama" in me.say("/model llama")
+        listings.pop(0)
+        assert me.say("/model llama") == "Model: llama"
+        listings.pop(0)
+        assert "was not checked" in me.say("/model other")
+        assert me.say("/model") == "Model: other"
+        assert me.leave() == 0

@@ -64,6 +64,7 @@ _SCHEMA_KEYWORDS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "a
 _LARGEST_SCHEMA = 16 << 20  # bytes
 _LARGEST_FUNCTIONS = 4 << 20  # bytes
 _IMAGES = "PNG, JPEG, GIF, WebP or BMP"
+_SOUNDS = ("audio/wav", "audio/mpeg")  # what a chat takes
 _URLS = ("http://", "https://", "data:")
 
 
@@ -300,11 +301,11 @@ def sound_at(place: str, stdin: StandardInput | None = None) -> str | bytes:
     """Return the path of a sound file, or for ``-`` the sound on `stdin`. Raises `CommandError`."""
     if place == "-" and stdin is not None:
         data = stdin.read("--audio -")
-        if audio_type(data[:SNIFFED]) is None:
+        if audio_type(data[:SNIFFED]) not in _SOUNDS:
             raise CommandError("stdin is not a sound (WAV or MP3)")
         return data
     path, head = _head_of(place)
-    if audio_type(head) is None:
+    if audio_type(head) not in _SOUNDS:
         raise CommandError(f"{place} is not a sound (WAV or MP3)")
     return str(path)
 

@@ -66,6 +66,8 @@ def run_chat(server: ServerOptions, question: str | None, options: ChatOptions) 
 
         settings["permit"] = Approval()
     schema = None if options.schema is None else schema_in(options.schema)
+    if schema is not None and "response_format" in settings:
+        raise CommandError("--schema sets the form of the answer; leave out -o response_format")
     if text is not None or fragments:
         prompt = Prompt(text or "", fragments, images, audio)
         return asyncio.run(_ask_once(server, prompt, options, settings, schema))

@@ -268,7 +268,7 @@ def run(tokens: Sequence[str]) -> int:
         return Exit.OK
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except (OpenAIError, CommandError, OSError) as error:
+    except (OpenAIError, CommandError, OSError, ValueError) as error:
         if debug:
             traceback.print_exception(error)
         complain(_explained(error))

@@ -15,6 +15,9 @@ from ..lazy import resolve_annotations
 from .arguments import add_tools, image_at
 from .chat_log import chat_log_for, file_names, resumed_for
 from .console import CommandError, Exit, complain, note, out
+from .editor import edited_text
+from .key_store import stored_name
+from .model_aliases import resolve_alias
 from .prompt import LinePrompt, prompt_for
 from .render import note_usage, show_turn
 from .session_store import SessionStore, names, open_session, path_of, questions, unnamed_path
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Command", "Repl", "converse", "execute"]
 
 _OFF = "off"
-_COMMAND = re.compile(r"(/[a-zA-Z]+)(?:\s+(.*))?", re.DOTALL)  # a path such as /etc/hosts is not a command
+_COMMAND = re.compile(r"(/[a-zA-Z]+|!edit)(?:\s+(.*))?", re.DOTALL)  # a path such as /etc/hosts is not a command
+_MODELS = 8  # names of models that an error lists
 _SHOWN = 60  # characters of a question or an image that are shown
 
 
@@ -49,7 +53,7 @@ async def execute(state: Repl, typed: str) -> None:
     if match is None:
         await state.ask(typed)
         return
-    name, argument = match[1].lower(), (match[2] or "").strip()
+    name, argument = match[1].lower().replace("!", "/"), (match[2] or "").strip()
     command = _BY_NAME.get(name)
     if command is None:
         near = difflib.get_close_matches(name, _BY_NAME, 1, 0.5)
@@ -182,8 +186,28 @@ async def _fork(state: Repl, argument: str) -> None:
 
 async def _model(state: Repl, argument: str) -> None:
     if argument:
-        state.session.model = argument
+        alias = resolve_alias(argument)
+        if alias.base_url is not None and stored_name(alias.base_url) != stored_name(state.base_url):
+            raise CommandError(f"{argument} is at {alias.base_url}; start a conversation there with chat -m {argument}")
+        await _check_model(state, alias.model)
+        state.session.model = alias.model.removesuffix("!")
     note(f"Model: {state.session.model}")
+
+
+async def _check_model(state: Repl, name: str) -> None:
+    """Raise `CommandError` for a model that the server does not list, unless the name ends in an exclamation mark."""
+    if state.list_models is None or name.endswith("!"):
+        return
+    try:
+        listed = await state.list_models()
+    except OpenAIError:
+        note("The server does not list its models, so that the name was not checked.")
+        return
+    # Some servers list tags (llama3:latest) and take names without them.
+    if listed and not any(one == name or one.startswith(f"{name}:") for one in listed):
+        near = difflib.get_close_matches(name, listed, 1, 0.5)
+        meant = f"did you mean {near[0]}?" if near else f"it lists {', '.join(listed[:_MODELS])}"
+        raise CommandError(f"the server does not list {name}; {meant} (/model {name}! takes it all the same)")
 
 
 async def _system(state: Repl, argument: str) -> None:
@@ -210,6 +234,17 @@ async def _image(state: Repl, argument: str) -> None:
     names = [image if isinstance(image, str) else "the image from stdin" for image in state.images]
     listed = ", ".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…" for name in names)
     note(f"With the next question: {listed}" if listed else "There is no image for the next question.")
+
+
+async def _edit(state: Repl, argument: str) -> None:
+    failed = state.failed.get("text", "") if state.failed is not None else ""
+    text = edited_text(argument or str(failed))
+    if not text:
+        note("The text is empty; nothing was sent.")
+        return
+    state.remember(text)
+    note(f"Asking: {_quoted(text)}")
+    await state.ask(text)
 
 
 async def _usage(state: Repl, argument: str) -> None:
@@ -253,6 +288,7 @@ COMMANDS = (
     Command("/system", "[TEXT|off]", "Show the system prompt, or change it.", _system),
     Command("/tools", "[MODULE:FUNCTION]", "List the tools that the model may call, or add one.", _tools),
     Command("/image", "[PATH|URL|off]", "Send an image with the next question.", _image),
+    Command("/edit", "[TEXT]", "Write the question in your editor ($VISUAL or $EDITOR); also !edit.", _edit),
     Command("/usage", "", "Show how many tokens were used.", _usage),
     Command("/help", "", "List the commands.", _help),
     Command("/exit", "", "End the conversation.", _exit),
@@ -278,6 +314,8 @@ class Repl:
         stream: bool = True,
         usage: bool = False,
         log: ChatLog | None = None,
+        base_url: str = "",
+        list_models: Callable[[], Awaitable[list[str]]] | None = None,
     ) -> None:
         self.session = session
         self.store = store
@@ -291,6 +329,11 @@ class Repl:
         self.stream = stream
         self.usage = usage
         self.log = log
+        self.base_url = base_url
+        self.list_models = list_models
+        """Returns the names of the server's models, to check those that are typed."""
+        self.remember: Callable[[str], object] = bool
+        """Adds a question that was not typed at the prompt to the history of the arrow keys."""
         self.failed: dict[str, Any] | None = None
         """The last question if it was not answered, for /retry."""
         self.ended = False
@@ -350,6 +393,8 @@ def converse(
                 stream=not options.no_stream,
                 usage=options.usage,
                 log=chat_log_for(server, client, options, resumed),
+                base_url=client.base_url,
+                list_models=lambda: _listed(client),
             )
             try:
                 _greet(state, client)
@@ -360,6 +405,10 @@ def converse(
         finally:
             runner.run(client.aclose())
     return Exit.OK
+
+
+async def _listed(client: Client) -> list[str]:
+    return [model.id async for model in client.models()]
 
 
 def _greet(state: Repl, client: Client) -> None:
@@ -377,6 +426,7 @@ def _greet(state: Repl, client: Client) -> None:
 def _loop(runner: asyncio.Runner, state: Repl) -> None:
     prompt = prompt_for([command.name for command in COMMANDS])
     _remember(prompt, state.session)
+    state.remember = prompt.remember
     while not state.ended:
         typed = prompt.read()
         if typed is None or typed == "exit":

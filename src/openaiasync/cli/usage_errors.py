@@ -37,7 +37,7 @@ _PYTHON = re.compile(
 
 def usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
     """Return what is wrong with a command line, and what to type instead."""
-    chain = tuple(error.command_chain or ())
+    chain = tuple(error.command_chain or (tokens[:1] if tokens[0] in _ONE_TEXT else ()))
     program = " ".join(("openaiasync", *chain))
     command = chain[0] if chain else ""
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
