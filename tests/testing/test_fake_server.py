@@ -7,6 +7,7 @@ import gc
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -185,6 +186,27 @@ def test_what_is_not_http_is_told() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nConnection: close\r\n"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_without_kept_connections(line: bytes, streamed: bool) -> None:
+    """The connection is closed after the answer, as such a client waits for; one of HTTP/1.0 gets no chunks."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": streamed}).encode()
+    with FakeServer() as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+        server.reply("onetwo")
+        sock.sendall(b"POST /v1/chat/completions %b" % line + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answer = b""
+        while piece := sock.recv(65_536):
+            answer += piece
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Connection: close" in head
+    assert (b"Transfer-Encoding: chunked" in head) == (streamed and b"1.1" in line)
+    if streamed and b"1.0" in line:
+        assert rest.startswith(b"data: {")
+        assert rest.endswith(b"data: [DONE]\n\n")
+    assert b"onetwo" in rest
+
+
 def test_over_tls() -> None:
     """With a context of the caller's."""
 
@@ -274,6 +296,10 @@ def test_unexpected(openai_server):
     caught.value.close()
 
 
+def test_unexpected_and_raised(openai_server):
+    ask("the sun")
+
+
 def test_nothing_stays():
     assert "OPENAI_BASE_URL" not in os.environ
 """
@@ -311,6 +337,9 @@ def test_the_plugin(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": path, "http_proxy": "http://127.0.0.1:9", "COLUMNS": "200"},
     )  # fmt: skip
     summary = done.stdout.splitlines()[-1]
-    assert summary.startswith("4 passed, 1 error"), done.stdout
-    assert "unexpected request: POST /v1/chat/completions" in done.stdout
+    assert summary.startswith("2 failed, 3 passed in"), done.stdout  # and no error of a fixture beside them
+    assert done.stdout.count("unexpected request: POST /v1/chat/completions") == 3  # one in the summary
     assert "'moon' is not in" in done.stdout
+    assert "| the sky" in done.stdout
+    assert "HTTPError: HTTP Error 501" in done.stdout
+    assert "Captured openai_server call" in done.stdout

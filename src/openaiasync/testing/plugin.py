@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ _MARK_OPTIONS = frozenset({"path", "speed", "ignore", "repeat", "upstream", "nor
 _MODES = ("none", "once", "new", "all")
 _LONGEST = 100  # characters of a file's name
 _UNUSED = "llm_cassette: unused"
+_SERVERS: pytest.StashKey[list[FakeServer]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,10 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+def openai_server(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[FakeServer]:
     """A server with scripted answers; OPENAI_BASE_URL and OPENAI_API_KEY direct every client of this test to it.
 
-    The test fails if the server received an unexpected request.
+    The test fails if the server received an unexpected request, even if the program under test ignored the refusal.
     """
     from .recording_server import variables_for
     from .server import FakeServer
@@ -66,7 +67,24 @@ def openai_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     with FakeServer() as server:
         for name, value in variables_for(server.url, "sk-test").items():
             monkeypatch.setenv(name, value)
+        request.node.stash.setdefault(_SERVERS, []).append(server)
         yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test for unexpected requests itself: at the end of its fixture it would be an error beside the test."""
+    try:
+        result = yield
+    except BaseException:
+        for server in item.stash.get(_SERVERS, ()):
+            if server.unexpected:  # most likely the cause, or a consequence, of what the test raised
+                item.add_report_section("call", "openai_server", server.explained())
+        raise
+    found = [server.explained() for server in item.stash.get(_SERVERS, ()) if server.unexpected]
+    if found:
+        pytest.fail("\n\n".join(found), pytrace=False)
+    return result
 
 
 @pytest.fixture

@@ -276,6 +276,12 @@ class Script(Replies):
         if self.unused:
             raise AssertionError("never asked for: " + "; ".join(map(str, self.unused)))
 
+    def explained(self) -> str:
+        """Return the explanations of the unexpected requests, and forget these requests."""
+        text = "\n\n".join(self.unexpected)
+        self.unexpected.clear()
+        return text
+
     def assert_expected(self) -> None:
         """Raise `AssertionError` if a request was unexpected; the message shows the nearest expectation."""
         if self.unexpected:

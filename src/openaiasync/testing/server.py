@@ -7,7 +7,6 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
@@ -47,6 +46,10 @@ class ReceivedRequest:
     """The HTTP status of its answer; `None` without an answer."""
     cancelled: bool = False
     """Whether the client closed the connection before the end of the answer."""
+    version: str = "HTTP/1.1"
+    """The client's version of HTTP."""
+    keep_alive: bool = True
+    """Whether the connection stays open after the answer."""
 
     @property
     def path(self) -> str:
@@ -254,7 +257,7 @@ class LoopbackServer:
                 if peer.left:
                     request.cancelled = True
                     return
-                if not await self._respond(peer, request):
+                if not await self._respond(peer, request) or not request.keep_alive:
                     break
             except (asyncio.CancelledError, OSError):
                 if not peer.left:
@@ -267,8 +270,11 @@ class LoopbackServer:
         await _close(peer)
 
     def _received(self, raw: RawRequest, connection: int) -> ReceivedRequest:
-        method, target, _ = raw.line.split(" ")
-        return ReceivedRequest(method, target, Headers(pairs=tuple(raw.fields)), raw.body, connection, time.monotonic())
+        method, target, version = raw.line.split(" ")
+        fields = Headers(pairs=tuple(raw.fields))
+        return ReceivedRequest(
+            method, target, fields, raw.body, connection, time.monotonic(), version=version, keep_alive=raw.keep_alive
+        )
 
     def _begin(self, request: ReceivedRequest) -> None:
         log = self._log
@@ -307,7 +313,7 @@ class FakeServer(LoopbackServer, Script):
     async def _respond(self, peer: Peer, request: ReceivedRequest) -> bool:
         answer = await self(request)
         request.status = answer.status
-        return await send_answer(peer, answer, request.starts, head=request.method == "HEAD")
+        return await send_answer(peer, answer, request)
 
     def _check(self) -> None:
         self.assert_expected()
@@ -316,38 +322,41 @@ class FakeServer(LoopbackServer, Script):
         self.unexpected.append(f"not an HTTP/1.1 request: {line[:200]!r}")
 
 
-async def send_answer(
-    peer: Peer, answer: FakeAnswer, on_first: Callable[[], object] | None = None, *, head: bool = False
-) -> bool:
-    """Send an answer over HTTP/1.1 and return whether the connection can be reused."""
+async def send_answer(peer: Peer, answer: FakeAnswer, request: ReceivedRequest) -> bool:
+    """Send the answer to a request and return whether the connection can be reused."""
     await asyncio.sleep(answer.delay)
-    if on_first is not None:
-        on_first()
+    request.starts()
     if answer.error is not None:
         peer.reset()
         return False
     if answer.raw is not None:
         await peer.send(answer.raw)
     else:
-        await _send_pieces(peer, answer, head)
+        await _send_pieces(peer, answer, request)
     if answer.hang:
         await peer.gone()
     return answer.raw is None and answer.cut_after is None and not answer.hang
 
 
-async def _send_pieces(peer: Peer, answer: FakeAnswer, head: bool) -> None:
-    """Send head and body: with a Content-Length for a single piece, otherwise one chunk per piece."""
+async def _send_pieces(peer: Peer, answer: FakeAnswer, request: ReceivedRequest) -> None:
+    """Send head and body: with a Content-Length for a single piece, otherwise one chunk per piece.
+
+    To a client of HTTP/1.0, which knows no chunks, the end of the connection is the end of the body.
+    """
     pieces = [piece for piece in answer.pieces() if piece]
     bodiless = answer.status in (204, 304)
-    chunked = answer.events is not None or not isinstance(answer.body, (bytes, str))
+    several = answer.events is not None or not isinstance(answer.body, (bytes, str))
+    chunked = several and request.version != "HTTP/1.0"
     fields = answer.raw_fields()
+    if not request.keep_alive:
+        fields += b"Connection: close\r\n"
     if chunked:
         fields += b"Transfer-Encoding: chunked\r\n"
-    elif not bodiless:
+    elif not several and not bodiless:
         fields += b"Content-Length: %d\r\n" % sum(map(len, pieces))
     reason = HTTPStatus(answer.status).phrase if answer.status in HTTPStatus._value2member_map_ else "Unknown"
     opening = f"HTTP/1.1 {answer.status} {reason}\r\n".encode() + fields + b"\r\n"
-    if head or bodiless:
+    if request.method == "HEAD" or bodiless:
         await peer.send(opening)
         return
     for piece, pause in zip(pieces[: answer.cut_after], answer.pauses(), strict=False):

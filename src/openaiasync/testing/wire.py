@@ -30,6 +30,11 @@ class RawRequest(NamedTuple):
         """Return the first value of a header field; the case of the name does not matter."""
         return next((value for key, value in self.fields if key.lower() == name.lower()), None)
 
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open after the answer: HTTP/1.1 without ``Connection: close``."""
+        return self.line.endswith("HTTP/1.1") and "close" not in (self.field("connection") or "").lower()
+
 
 class Peer:
     """The server's end of one connection."""
