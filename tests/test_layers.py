@@ -27,7 +27,7 @@ LAYERS = (
     "methods",
     "api",
     "options client",
-    "_exceptions _types auth azure bridge compat lib loadtest otel pagination resources",
+    "_exceptions _types auth azure bridge compat lib loadtest otel pagination ray resources",
 )
 BASE_TO_ENDPOINTS = " ".join(LAYERS[:4])
 # Units beside the layers, and all that each may import.
@@ -69,6 +69,7 @@ THIRD_PARTY = {
     "bulk": {"genai_prices", "pyarrow"},
     "otel": {"opentelemetry"},
     "bridge": {"httpx2"},
+    "ray": {"ray"},
 }
 
 

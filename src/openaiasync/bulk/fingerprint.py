@@ -16,13 +16,17 @@ from ..storage.atomic import AtomicFile
 from ..storage.disk import read_file
 from .batch_file import CheckedFile, check_file, digest_of
 
-__all__ = ["ADVICE", "JobChangedError", "JobError", "JobRecord", "folder_of", "paths_of"]
+__all__ = ["ADVICE", "JobChangedError", "JobError", "JobRecord", "JobRunningError", "folder_of", "paths_of"]
 
 _LARGEST = 64 << 20  # bytes of the record
 
 
 class JobError(OpenAIError):
     """A job cannot run or continue. Nothing is lost: the same job can be run again once the cause is removed."""
+
+
+class JobRunningError(JobError):
+    """Another process, perhaps on another machine, is running the job."""
 
 
 class JobChangedError(JobError, ValueError):

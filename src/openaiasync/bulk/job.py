@@ -42,7 +42,16 @@ from .batch_file import (
     skip_rows,
     with_defaults,
 )
-from .fingerprint import ADVICE, JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
+from .fingerprint import (
+    ADVICE,
+    JobChangedError,
+    JobError,
+    JobRecord,
+    JobRunningError,
+    answers_path,
+    folder_of,
+    paths_of,
+)
 from .job_limits import JobLimits, LimitsFile
 from .job_sink import Durability, JobSink
 from .progress import JobCounts, JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
@@ -174,6 +183,8 @@ class Job:
         )
         self._limits = LimitsFile(self._folder)
         self._named_limits = _named_limits(options)
+        self.drained: asyncio.Event = asyncio.Event()
+        """Set once the last row was taken by the scheduler: no more will be started than are in flight or repeated."""
         self._stopped = ""
         self._halted: asyncio.Event = asyncio.Event()
         self._poll = 1.0  # seconds between the first two polls of the Batch API
@@ -328,6 +339,7 @@ class Job:
             if into is not None:
                 into.prepare(request, index)
             yield Work(key, index, request, 0, named, body, str(model or ""))
+        self.drained.set()
 
     def _defaults(self, group: str) -> dict[str, Any]:
         """Return the default fields of bodies for endpoints of this group."""
@@ -339,19 +351,7 @@ class Job:
     def _open(self) -> tuple[JobRecord, SegmentStore]:
         """Check everything and open the rows; nothing is sent before this returns. Blocks."""
         record = None if self._new else JobRecord.load(self._folder)
-        new_record = JobRecord(
-            nonce=os.urandom(6).hex(),
-            source=self._source,
-            input=self._source if self._table is None else os.path.join(self._folder, "input.jsonl"),
-            model=self._model,
-            models=self._models,
-            params=self._params,
-            schema=None if self._into is None else dict(self._into.shape.schema),
-            table=None if self._table is None else self._table._asdict(),
-            order=self._order,
-            created=time.time(),
-            shard=self._shard,
-        )
+        new_record = self._new_record()
         part = part_of(self._source, self._merged, self._shard, new_record.settings())
         if record is not None:
             record.compare_settings(new_record, self._out)
@@ -379,6 +379,27 @@ class Job:
                 "%s, set earlier for %s, is replaced by this run's %s", replaced, self._out, self._named_limits
             )
         return record, store
+
+    def _new_record(self) -> JobRecord:
+        """Return the record of this job, as if it had not started yet."""
+        return JobRecord(
+            nonce=os.urandom(6).hex(),
+            source=self._source,
+            input=self._source if self._table is None else os.path.join(self._folder, "input.jsonl"),
+            model=self._model,
+            models=self._models,
+            params=self._params,
+            schema=None if self._into is None else dict(self._into.shape.schema),
+            table=None if self._table is None else self._table._asdict(),
+            order=self._order,
+            created=time.time(),
+            shard=self._shard,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the requests are made with; shards of one input must agree on it."""
+        return self._new_record().settings()
 
     def _begin(self, record: JobRecord, part: tuple[int, int] | None) -> SegmentStore:
         if not self._new:
@@ -591,7 +612,7 @@ def _in_use(out: str) -> Generator[None, None, None]:
     except InputFileError:
         raise
     except FileInUseError as error:
-        raise JobError(f"another process is running the job of {out}") from error
+        raise JobRunningError(f"another process is running the job of {out}") from error
     except OSError as error:
         raise JobError(f"the job of {out} cannot be opened: {error}") from error
 
@@ -612,4 +633,4 @@ def _refuse_second_host(folder: str, out: str) -> None:
         if now is None or now.ended:
             return
         if now.updated != before.updated:
-            raise JobError(f"another process is running the job of {out}: process {now.pid} on {now.host}")
+            raise JobRunningError(f"another process is running the job of {out}: process {now.pid} on {now.host}")

@@ -16,6 +16,7 @@ import hashlib
 import os
 import sys
 import time
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -114,11 +115,17 @@ def fingerprint_of(path: str) -> str:
     """Return a digest of a file: of its size and all bytes up to 16 MiB, of samples spread over a larger one.
 
     Every shard computes it before it starts, so it must not read a large input as a whole. Each shard records the
-    digest of its bytes too, and merging compares those. Blocks. Raises `OSError`.
+    digest of its part too, and merging compares those. A process that runs many shards reads an unchanged file once.
+    Blocks. Raises `OSError`.
     """
+    about = os.stat(path)
+    return _fingerprint(path, about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(path: str, size: int, modified: int, inode: int) -> str:
+    digest = hashlib.blake2b(b"%d" % size, digest_size=16)
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.blake2b(b"%d" % size, digest_size=16)
         if size <= _WHOLE:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -218,8 +225,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def plan_shards(source: str, out: str, errors: str, count: int, settings: dict[str, Any]) -> ShardPlan:
+def plan_shards(
+    source: str, out: str, errors: str, count: int, settings: dict[str, Any], *, checked: bool = False
+) -> ShardPlan:
     """Return the plan for an output, writing it if this is the first shard that starts. Blocks.
+
+    `checked` says that the caller has checked the whole input.
 
     Raises `JobChangedError` if the plan is for another input or other settings, `InputFileError` for an input of at
     most 256 MiB that has problems anywhere, `JobError` if the output exists already, `OSError`.
@@ -232,7 +243,7 @@ def plan_shards(source: str, out: str, errors: str, count: int, settings: dict[s
         size=about.st_size,
         fingerprint=fingerprint_of(source),
         settings=settings,
-        checked=False,
+        checked=checked,
         created=time.time(),
     )
     known = ShardPlan.load(out)
@@ -242,7 +253,7 @@ def plan_shards(source: str, out: str, errors: str, count: int, settings: dict[s
                 raise JobError(f"{path} exists and was not merged from shards; remove it, or name another output")
         if is_table(source):
             mine.rows = count_rows(source)
-        elif about.st_size <= _CHECKED:
+        elif not checked and about.st_size <= _CHECKED:
             if (error := check_file(source).error()) is not None:
                 raise error
             mine.checked = True

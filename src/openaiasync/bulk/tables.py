@@ -24,7 +24,17 @@ from ..errors import ConfigurationError
 from ..storage.atomic import AtomicFile
 from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
 
-__all__ = ["TableOptions", "count_rows", "export_results", "is_table", "need_parquet", "write_requests"]
+__all__ = [
+    "CellError",
+    "TableOptions",
+    "body_of",
+    "count_rows",
+    "export_results",
+    "flat",
+    "is_table",
+    "need_parquet",
+    "write_requests",
+]
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -83,7 +93,7 @@ def write_requests(source: str, target: str, options: TableOptions, part: tuple[
         for number, row in enumerate(rows, part[0] + 1):
             try:
                 line = _request(row, number, options)
-            except _CellError as error:
+            except CellError as error:
                 raise InputFileError(source, [LineProblem(0, f"row {number}: {error}")]) from None
             except KeyError as error:
                 columns = ", ".join(map(str, row))
@@ -173,7 +183,9 @@ def _pyarrow() -> Any:
     return pyarrow  # pyright: ignore[reportUnknownVariableType]
 
 
-def _request(row: dict[str, Any], number: int, options: TableOptions) -> bytes:
+def body_of(row: Mapping[str, Any], options: TableOptions) -> dict[str, Any]:
+    """Return the body of a row's request, without its model. Raises `KeyError` for a column that is not there,
+    `CellError` for a value that cannot be used."""
     prompt = fill(options.prompt, row)
     body: dict[str, Any]
     endpoint = endpoint_at(options.url)
@@ -184,9 +196,14 @@ def _request(row: dict[str, Any], number: int, options: TableOptions) -> bytes:
         body = {"messages": messages}
     else:
         body = {"prompt" if endpoint is not None and endpoint.group == "completion" else "input": prompt}
+    return body
+
+
+def _request(row: dict[str, Any], number: int, options: TableOptions) -> bytes:
+    body = body_of(row, options)
     key = _key_of(row, number) if options.key is None else _text(options.key, row[options.key])
     if not key:
-        raise _CellError(f"column {options.key!r} names the rows, but is empty here")
+        raise CellError(f"column {options.key!r} names the rows, but is empty here")
     return msgspec.json.encode({"custom_id": key, "method": "POST", "url": options.url, "body": body}) + b"\n"
 
 
@@ -212,7 +229,7 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
     return _FIELD.sub(replaced, template)
 
 
-class _CellError(ValueError):
+class CellError(ValueError):
     """A value of a table cannot be used."""
 
 
@@ -227,7 +244,7 @@ def _text(name: str, value: Any) -> str:
             try:
                 return value.decode()
             except UnicodeDecodeError:
-                raise _CellError(f"column {name!r} is binary data that is not text in UTF-8") from None
+                raise CellError(f"column {name!r} is binary data that is not text in UTF-8") from None
         case list() | dict():
             return msgspec.json.encode(value, enc_hook=str).decode()
         case _:

@@ -108,7 +108,7 @@ class FileArguments:
 @Parameter(name="*", group=Group("Several machines", sort_key=8))
 @dataclass(frozen=True, kw_only=True)
 class ShardArguments:
-    """Which part of the input this process answers."""
+    """Which part of the input this process answers, or the cluster that answers all of it."""
 
     shard: Annotated[
         str | None,
@@ -120,6 +120,20 @@ class ShardArguments:
     first_shard: Annotated[
         int, Parameter(validator=Number(gte=0), help="The number of the first part: 1 for --shard 1/16 to 16/16.")
     ] = 0
+    ray: Annotated[
+        str | None,
+        Parameter(
+            help='Run on a Ray cluster, at HOST:PORT or the one found with "auto"; input and output are on a file '
+            "system that all its nodes share. Workers read the key from their environment."
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Parameter(validator=Number(gte=1), help="Ray workers, of one CPU each. Default: one for each node."),
+    ] = None
+    key_command: Annotated[
+        str | None, Parameter(help="A command that Ray workers run to read the key: they use what it prints.")
+    ] = None
 
 
 _NO_TABLE, _FILES, _ALL = TableArguments(), FileArguments(), ShardArguments()
@@ -179,11 +193,10 @@ def run(
         "batch": through the server's Batch API.
     """
     from .job_runner import run_job, table_options
-    from .shard_commands import shard_option
 
     options: dict[str, Any] = {"model": model, "max_cost": max_cost, "retries": retries, "give_up_after": give_up_after}
     options |= {"schema": None if schema is None else schema_in(schema), "repair": repair, "dedupe": dedupe, "via": via}
-    options |= {"table": table_options(source, table), "shard": shard_option(out, shard), **asdict(files)}
+    options |= {"table": table_options(source, table), "machines": shard, **asdict(files)}
     return run_job(servers, source, out, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices)
 
 

@@ -27,12 +27,13 @@ from ..lazy import resolve_annotations
 from .arguments import key_for
 from .console import CommandError, Exit, err, note, out
 from .job_status import exit_code, note_report, record_of
-from .shard_commands import failed_shards, merge_job, shard_folders, whole_output
+from .shard_commands import failed_shards, merge_job, shard_folders, shard_option, whole_output
 from .spool import spooled
 
 if TYPE_CHECKING:
     from ..client import Client
-    from .job_commands import JobServers, TableArguments
+    from ..ray.shard_driver import RayJob
+    from .job_commands import JobServers, ShardArguments, TableArguments
 
 __all__ = ["check_input", "export_job", "retry_job", "run_job", "set_limits", "table_options"]
 
@@ -63,8 +64,12 @@ def run_job(
     prices: str | None,
 ) -> int:
     """Run a job and return the exit code; ``-`` as `source` is stdin. Raises `OpenAIError`, `CommandError`."""
+    machines: ShardArguments | None = options.pop("machines", None)
+    if machines is not None:
+        options["shard"] = shard_option(target, machines)
+    on_ray = machines is not None and machines.ray is not None
     if source == "-":
-        if options.get("shard") is not None:
+        if options.get("shard") is not None or on_ray:
             raise CommandError(
                 "stdin cannot be cut into shards: write the requests to a file that all of them can read"
             )
@@ -85,6 +90,8 @@ def run_job(
     options |= limits.options()
     if servers.shared is not None:  # not stored with the job, because it may hold a password
         options["limits"] = Limits(rpm=rpm, tpm=tpm, shared=servers.shared)
+    if machines is not None and machines.ray is not None:
+        return asyncio.run(_run_on_ray(servers, source, target, options, machines, limits))
     return asyncio.run(_run(servers, source, target, options))
 
 
@@ -98,6 +105,45 @@ async def _run(servers: JobServers, source: str, target: str, options: dict[str,
                 raise CommandError(str(error)) from None
             with _interrupts(job) as interrupted:
                 report = await job
+    note_report(report)
+    return exit_code(report, interrupted=bool(interrupted))
+
+
+async def _run_on_ray(
+    servers: JobServers,
+    source: str,
+    target: str,
+    options: dict[str, Any],
+    machines: ShardArguments,
+    limits: JobLimits,
+) -> int:
+    from ..ray.shard_driver import RayJob
+    from ..ray.worker_options import WorkerOptions
+
+    if servers.api_key is not None:
+        raise CommandError("--api-key would be visible in the cluster: set OPENAI_API_KEY there, or pass --key-command")
+    if options.get("cache") is not None:
+        raise CommandError("--cache is a file of SQLite, which several machines cannot use: leave it out with --ray")
+    worker = WorkerOptions(
+        base_url=list(servers.base_url),
+        timeout=servers.timeout,
+        key_command=machines.key_command,
+        rpm=limits.rpm,
+        tpm=limits.tpm,
+        shared=servers.shared,
+        max_in_flight=limits.max_in_flight,
+    )
+    for name in ("note", "limits", "max_in_flight", "shard", "cache"):
+        options.pop(name, None)
+    with progress_line() as show:
+        try:
+            job = RayJob(
+                machines.ray or "", source, target, workers=machines.workers, worker=worker, show=show, **options
+            )
+        except (ValueError, TypeError) as error:
+            raise CommandError(str(error)) from None
+        with _interrupts(job) as interrupted:
+            report = await job.run()
     note_report(report)
     return exit_code(report, interrupted=bool(interrupted))
 
@@ -118,7 +164,7 @@ def _without_secrets(url: str) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts(job: Job) -> Generator[list[bool], None, None]:
+def _interrupts(job: Job | RayJob) -> Generator[list[bool], None, None]:
     """Let Ctrl-C end the job: once after the rows in flight, twice at once. Yield a list that is not empty then."""
     seen: list[bool] = []
     loop = asyncio.get_running_loop()

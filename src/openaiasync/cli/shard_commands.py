@@ -24,6 +24,10 @@ def shard_option(target: str, given: ShardArguments) -> Shard | None:
 
     Raises `CommandError`.
     """
+    if given.ray is None and (given.workers is not None or given.key_command is not None):
+        raise CommandError("--workers and --key-command are for --ray")
+    if given.ray is not None and given.shard is not None:
+        raise CommandError("--ray runs all shards; --shard runs one of them without Ray")
     if given.shard is None:
         if given.first_shard:
             raise CommandError("--first-shard says how --shard counts; there is no --shard")

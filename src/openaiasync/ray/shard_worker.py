@@ -1,0 +1,166 @@
+"""The actor that runs shards on a machine of a cluster, with the engine and files of a job on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import msgspec
+
+from ..bulk.batch_file import InputFileError
+from ..bulk.fingerprint import JobError, JobRunningError
+from ..bulk.job import Job
+from ..bulk.progress import JobProgress
+from ..bulk.report import JobReport
+from ..bulk.tables import TableOptions
+from ..client import Client
+from ..errors import OpenAIError
+from ..version import __version__
+from .worker_options import WorkerOptions
+
+__all__ = ["ShardResult", "ShardTask", "ShardWorker"]
+
+
+class ShardTask(msgspec.Struct, kw_only=True):
+    """What every worker of a run is told. It holds no secret."""
+
+    library: str
+    """The version of this library that the driver has."""
+    source: str
+    out: str
+    total: int
+    size: int
+    """Bytes of the input as the driver sees it."""
+    token: str
+    """The name and content of a file in the folder of the shards, which a worker must be able to read."""
+    worker: WorkerOptions
+    options: dict[str, Any]
+    """Further options of `client.job`, as JSON values."""
+    table: dict[str, Any] | None = None
+
+
+class ShardResult(msgspec.Struct, kw_only=True):
+    """What became of a shard, for the driver. The answers are in the files of the shard."""
+
+    progress: JobProgress
+    stopped: str = ""
+    error: str | None = None
+    kind: str = ""
+    """``""``: the run of the shard has ended; ``"busy"``: another process has it; ``"fatal"``: the same error would
+    end every shard."""
+
+
+class ShardWorker:
+    """Runs shards. One shard starts rows at a time; the next begins while the last rows of the one before it are in
+    flight, so that no slot is idle between them. An actor's methods are called with bytes, and return bytes."""
+
+    def __init__(self, task: bytes) -> None:
+        self._task = msgspec.json.decode(task, type=ShardTask)
+        self._turn = asyncio.Lock()
+        self._jobs: dict[int, Job] = {}
+        self._clients: list[Client] = []
+        self._complaint: str | None = None
+        self._stopped = False
+
+    async def check(self) -> str:
+        """Return why this worker cannot run shards of the task, ``""`` if it can. Sends nothing."""
+        if self._complaint is None:
+            found = await asyncio.to_thread(self._check)
+            self._complaint = found and f"worker on {socket.gethostname()} (process {os.getpid()}): {found}"
+        return self._complaint
+
+    def _check(self) -> str:
+        task = self._task
+        if task.library != __version__:
+            return (
+                f"openaiasync {__version__} is installed there, but {task.library} where the job was started: install "
+                "the same version on all machines"
+            )
+        token = os.path.join(f"{task.out}.shards", task.token)
+        try:
+            with open(token, encoding="ascii") as file:
+                if file.read() != task.token:
+                    raise FileNotFoundError
+        except OSError:
+            return (
+                f"{os.path.dirname(token)} is not the folder that the driver sees: input and output must be on a file "
+                "system that all machines share, under the same path"
+            )
+        try:
+            size = os.stat(task.source).st_size
+            with open(task.source, "rb"):
+                pass
+        except OSError as error:
+            return f"{task.source} cannot be read there: {error.strerror}"
+        if size != task.size:
+            return f"{task.source} has {size:,} bytes there, and {task.size:,} where the job was started"
+        try:
+            self._clients = task.worker.clients()
+        except OpenAIError as error:
+            return f"{error} (in the environment of the worker, where keys are read)"
+        return ""
+
+    async def run(self, number: int) -> bytes:
+        """Run one shard to its end, or until it is stopped, and return a `ShardResult`."""
+        if complaint := await self.check():
+            return _encoded(ShardResult(progress=_nothing(), kind="fatal", error=complaint))
+        try:
+            report = await self._run(number)
+        except JobRunningError as error:
+            return _encoded(ShardResult(progress=_nothing(), kind="busy", error=str(error)))
+        except (InputFileError, JobError, OpenAIError, ValueError, OSError) as error:
+            return _encoded(ShardResult(progress=_nothing(), kind="fatal", error=f"shard {number}: {error}"))
+        finally:
+            self._jobs.pop(number, None)
+        progress = JobProgress(rows=report.rows, ok=report.ok, failed=report.failed, refused=report.refused)
+        progress.input_tokens, progress.output_tokens = report.input_tokens, report.output_tokens
+        progress.cost, progress.seconds, progress.done = report.cost, report.seconds, not report.left
+        return _encoded(ShardResult(progress=progress, stopped=report.stopped, error=report.error))
+
+    async def _run(self, number: int) -> JobReport:
+        async with self._turn:
+            job = self._job(number)
+            self._jobs[number] = job
+            if self._stopped:
+                job.stop()
+            running = asyncio.create_task(_ended(job))
+            drained = asyncio.create_task(job.drained.wait())
+            try:
+                await asyncio.wait({running, drained}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                drained.cancel()
+        return await running
+
+    def _job(self, number: int) -> Job:
+        task = self._task
+        options: Any = {**task.options, "limits": task.worker.limits(), "shard": (number, task.total)}
+        if task.table is not None:
+            options["table"] = TableOptions(**task.table)
+        if task.worker.max_in_flight is not None:
+            options["max_in_flight"] = task.worker.max_in_flight
+        return Job(self._clients, task.source, task.out, **options)
+
+    async def progress(self) -> bytes:
+        """Return the progress of the shards that are running, as JSON."""
+        found = [job.progress for job in self._jobs.values()]
+        return msgspec.json.encode([one for one in found if one is not None])
+
+    async def stop(self, now: bool) -> None:
+        """Finish the rows in flight, or with `now` cancel them, and start no others."""
+        self._stopped = True
+        for job in self._jobs.values():
+            job.stop(now=now)
+
+
+async def _ended(job: Job) -> JobReport:
+    return await job
+
+
+def _encoded(result: ShardResult) -> bytes:
+    return msgspec.json.encode(result)
+
+
+def _nothing() -> JobProgress:
+    return JobProgress(rows=0, ok=0, failed=0)
