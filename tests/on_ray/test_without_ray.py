@@ -16,15 +16,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from cluster_files import Server, running, write_rows
 from openaiasync import ConfigurationError, TableOptions, __version__, merge_shards
 from openaiasync.bulk.shards import plan_shards
 from openaiasync.cli.command_line import run as command
 from openaiasync.ray import Requests
 from openaiasync.ray.shard_worker import ShardResult, ShardTask, ShardWorker
 from openaiasync.ray.worker_options import KeyCommand, WorkerOptions
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster_files import Server, running, write_rows
 
 
 @pytest.fixture(scope="module")
