@@ -84,7 +84,8 @@ class JobSink:
         self._recent = Latencies()  # since the last sample
         self._failures = dict(totals.failures)
         self._timeline = list(totals.timeline)
-        self._last: tuple[float, int, int, int, int] | None = None  # of the last sample: time and counts
+        finished = store.counts[OK] + store.counts[FAILED]  # in earlier runs
+        self._last = (self._began, finished, store.counts[FAILED], 0, 0)  # of the last sample: time and counts
         self._rates: list[tuple[float, int]] = []  # times and finished rows, for the recent rate
         self._shown = self._sampled = 0.0
         self._ended = False
@@ -309,8 +310,6 @@ class JobSink:
         stats, counts = self._scheduler.stats, self.store.counts
         tokens = stats.input_tokens + stats.output_tokens
         finished, failed = counts[OK] + counts[FAILED], counts[FAILED]
-        if self._last is None:
-            self._last = (self._began, finished - stats.finished, max(0, failed - stats.failed), 0, 0)
         then, *before = self._last
         if now - then < 0.02:
             return
