@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_files import KEY, Server, keys_of, running, write_rows
 
+from cluster_files import KEY, Server, keys_of, running, write_rows
 from openaiasync import ConfigurationError, JobError, TableOptions
 from openaiasync.bulk.report import JobReport
 from openaiasync.ray import RayJob

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_files import REPOSITORY, Server, keys_of, write_rows
 
+from cluster_files import REPOSITORY, Server, keys_of, write_rows
 from openaiasync import merge_shards
 from openaiasync.ray import Requests
 
