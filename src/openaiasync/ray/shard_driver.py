@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -22,7 +23,7 @@ from typing import Any
 import msgspec
 
 from ..bulk.batch_file import check_file
-from ..bulk.fingerprint import JobError, JobRecord, answers_path, folder_of, paths_of
+from ..bulk.fingerprint import JobError, JobRecord, JobRunningError, answers_path, folder_of, paths_of
 from ..bulk.job import Job
 from ..bulk.merging import merge
 from ..bulk.progress import JobProgress, load_status, sum_of_progress
@@ -45,6 +46,7 @@ _DEATHS = 10  # workers that may die while they run one shard
 _BUSY = 60.0  # seconds for which a shard may be locked, by a process whose end Ray has noticed before the system has
 _PATIENCE = 10.0  # seconds that the first worker waits for others
 _REACHED = 5.0  # seconds for a connection to the cluster
+_FRESH = 10.0  # seconds for which a status says that a process is running
 _GONE_ON = ("", "stop", "cost")  # ways in which a shard stops that say nothing about other shards
 _log = logging.getLogger("openaiasync")
 
@@ -113,6 +115,7 @@ class RayJob:
             raise ConfigurationError("via='batch' (--via batch) needs no workers: run the job on one machine")
         self._options: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         self._workers: list[_Actor] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._queue: list[int] = []
         self._left: set[int] = set()
         self._deaths: Counter[int] = Counter()
@@ -197,7 +200,7 @@ class RayJob:
             table=self._table,
             **self._options,
         )
-        count, checked = (1 if known is None else known.count), True
+        rows, count, checked = 0, (1 if known is None else known.count), True
         if known is None and os.path.exists(self._source):
             if is_table(self._source):
                 rows, checked = count_rows(self._source), False
@@ -213,13 +216,14 @@ class RayJob:
         except OSError as error:
             raise JobError(f"{self._source} cannot be read: {error}") from error
         self._find_left(plan)
+        self._total_rows = plan.rows or rows
         return plan
 
     def _remove_old(self, plan: ShardPlan) -> None:
         for number in range(plan.count):
             status = load_status(folder_of(shard_path(self._out, number)))
-            if status is not None and not status.ended:
-                _log.warning("shard %d of %s had not ended", number, self._out)
+            if status is not None and not status.ended and time.time() - status.updated < _FRESH:
+                raise JobRunningError(f"process {status.pid} on {status.host} is running shard {number} of {self._out}")
         shutil.rmtree(shards_folder(self._out))
         for path in (self._out, *paths_of(self._out)):
             with contextlib.suppress(FileNotFoundError):
@@ -227,17 +231,14 @@ class RayJob:
 
     def _find_left(self, plan: ShardPlan) -> None:
         """Find the shards that are not finished. Blocks."""
-        known = 0
         for number in range(plan.count):
             folder = folder_of(shard_path(self._out, number))
             record, status = JobRecord.load(folder), load_status(folder)
-            known += 0 if record is None else record.rows
             if record is not None and status is not None and status.ended and status.progress.finished >= record.rows:
                 self._add(status.progress)
             else:
                 self._left.add(number)
         self._queue = sorted(self._left)
-        self._total_rows = plan.rows or 0
 
     def _connect(self) -> None:
         """Connect to the cluster. Blocks. Raises `ConfigurationError`."""
@@ -331,7 +332,6 @@ class RayJob:
     async def _run_shards(self, plan: ShardPlan, token: str) -> None:
         loop = asyncio.get_running_loop()
         self._began = loop.time()
-        self._tasks: set[asyncio.Task[Any]] = set()
         try:
             await in_thread_to_its_end(lambda: self._start_workers(plan, token))
             await self._check_workers()
@@ -369,7 +369,7 @@ class RayJob:
         """Give shards to a worker, one after another."""
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: bool(self._queue))
+                await self._changed.wait_for(lambda: bool(self._queue) and not self._stopped)
                 number = heapq.heappop(self._queue)
             worker.shards.add(number)
             try:
