@@ -6,7 +6,7 @@ import errno
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
@@ -237,6 +237,32 @@ def doctor(
     from .doctor_command import run_doctor
 
     return run_doctor(server, model, embedding_model, calls, json)
+
+
+@app.command
+def completion(
+    shell: Literal["bash", "zsh", "fish", "models"],
+    /,
+    *,
+    server: ServerOptions = ANYWHERE,
+) -> int:
+    """Print a script that completes commands, options and names of models in your shell.
+
+    bash: source <(openaiasync completion bash), in ~/.bashrc.
+    zsh: source <(openaiasync completion zsh), in ~/.zshrc, after compinit.
+    fish: openaiasync completion fish | source, in ~/.config/fish/config.fish.
+
+    Parameters
+    ----------
+    shell:
+        The shell. "models" prints the names of the server's models, as the scripts need them: from a file that is kept
+        for ten minutes, or within two seconds.
+    """
+    from .completion_command import list_model_names, print_script
+
+    if shell == "models":
+        return list_model_names(server)
+    return print_script(app, shell)
 
 
 add_bench_command(app)
