@@ -60,7 +60,7 @@ FORBIDDEN = {
 }
 THIRD_PARTY = {
     "core.model": {"pyarrow", "pydantic_core"},  # in methods that these libraries call
-    "cli": {"cyclopts", "keyring", "markdown_it", "prompt_toolkit", "rich", "uvloop"},
+    "cli": {"cyclopts", "keyring", "markdown_it", "numpy", "prompt_toolkit", "rich", "uvloop"},
     "testing": {"pytest"},
     "transport": {"httpx2"},
     "client": {"httpx2"},

@@ -255,10 +255,9 @@ def loop_factory(name: str) -> tuple[Callable[[], asyncio.AbstractEventLoop] | N
     if name == "asyncio" or (name == "auto" and importlib.util.find_spec("uvloop") is None):
         return None, versions
     try:
-        import uvloop  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore
+        found: Any = importlib.import_module("uvloop")
     except ImportError:
         raise CommandError("--loop uvloop needs it: pip install uvloop") from None
-    found: Any = uvloop
     return found.new_event_loop, {**versions, "uvloop": str(found.__version__)}
 
 

@@ -133,30 +133,92 @@ def embed(
     *,
     model: ModelName = None,
     dimensions: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    form: Annotated[Literal["text", "csv", "tsv", "json", "jsonl"] | None, Parameter(name="--format")] = None,
+    column: str | None = None,
+    out: Annotated[str | None, Parameter(name=("--out", "-o"))] = None,
+    store: str | None = None,
+    new: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     batch: _Count = 64,
     in_flight: _Count = 4,
     server: ServerOptions = ANYWHERE,
 ) -> int:
-    """Turn lines of text into vectors, printed as JSON Lines in the same order.
+    """Turn texts into vectors: printed as JSON Lines in the same order, or kept in a file.
 
     Each line of output has index, text and embedding.
-    The index counts all lines from 0; blank ones are skipped.
+    The index counts all lines or rows from 0; blank ones are skipped.
     A line that the server refuses has "error" instead, and the exit code is 3.
+
+    With --out or --store, the same command continues where it was interrupted.
 
     Parameters
     ----------
     file:
-        A UTF-8 text file; "-" is stdin.
+        A file of lines of text, or .csv, .tsv, .json or .jsonl; "-" is stdin.
     dimensions:
         Length of the vectors, if the model supports several.
+    form:
+        The format of the input. Default: by the name of the file, else lines of text.
+    column:
+        The column of a table, or the key of JSON objects, that holds the texts. Default: text, content or input.
+    out:
+        Write JSON Lines to this file.
+    store:
+        Keep texts and vectors in this SQLite file, in which `similar` searches.
+    new:
+        Begin again, discarding the contents of --out or --store.
     batch:
         Number of lines per call.
     in_flight:
         Number of calls that run at the same time.
     """
-    from .embed_command import run_embed
+    from .embed_command import EmbedOptions, run_embed
 
-    return run_embed(server, model, file, dimensions, batch, in_flight)
+    options = EmbedOptions(
+        file=file,
+        form=form,
+        column=column,
+        model=model,
+        dimensions=dimensions,
+        batch=batch,
+        in_flight=in_flight,
+        out=out,
+        store=store,
+        new=new,
+    )
+    return run_embed(server, options)
+
+
+@app.command
+def similar(
+    store: str,
+    text: str | None = None,
+    /,
+    *,
+    model: Annotated[str | None, Parameter(name=("--model", "-m"))] = None,
+    top: Annotated[int, Parameter(name=("--top", "-n"), validator=Number(gte=1))] = 5,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    server: ServerOptions = ANYWHERE,
+) -> int:
+    """Find the texts of a store that are nearest to a text, by the cosine of their vectors.
+
+    The output has cosine and text, separated by a tab; on a terminal it is a table.
+
+    Parameters
+    ----------
+    store:
+        The file that `embed --store` made.
+    text:
+        The text to compare with. Default: stdin.
+    model:
+        The model; it must be that of the store. Default: that of the store.
+    top:
+        Number of texts.
+    json:
+        Print score, row and text as a JSON array.
+    """
+    from .similar_command import find_similar
+
+    return find_similar(server, store, text, model, top, json)
 
 
 @app.command

@@ -32,7 +32,7 @@ _MODELS = frozenset({"--model", "-m", "--embedding-model"})
 _PLAIN = (int, float)  # values that nothing can be proposed for
 
 
-class _Option(NamedTuple):
+class _ShellOption(NamedTuple):
     """An option, or an argument (without names), as shells see it."""
 
     names: tuple[str, ...]
@@ -41,13 +41,13 @@ class _Option(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-class _Command(NamedTuple):
+class _ShellCommand(NamedTuple):
     """A command: its words, such as ``("limits", "set")``, and its options."""
 
     words: tuple[str, ...]
     help: str
-    options: tuple[_Option, ...]
-    argument: _Option | None
+    options: tuple[_ShellOption, ...]
+    argument: _ShellOption | None
 
     @property
     def name(self) -> str:
@@ -113,7 +113,7 @@ def _cached(file: Path) -> list[str] | None:
 # -------------------------------------------------------------------------------------------------- the commands
 
 
-def _commands(app: App, words: tuple[str, ...] = ()) -> Iterator[_Command]:
+def _commands(app: App, words: tuple[str, ...] = ()) -> Iterator[_ShellCommand]:
     for name in app:
         if name.startswith("-"):
             continue
@@ -125,9 +125,9 @@ def _commands(app: App, words: tuple[str, ...] = ()) -> Iterator[_Command]:
             yield _command(sub, (*words, name))
 
 
-def _command(app: App, words: tuple[str, ...]) -> _Command:
-    options: list[_Option] = []
-    argument: _Option | None = None
+def _command(app: App, words: tuple[str, ...]) -> _ShellCommand:
+    options: list[_ShellOption] = []
+    argument: _ShellOption | None = None
     for one in app.assemble_argument_collection(parse_docstring=True):
         if not one.show or not one.names:
             continue
@@ -136,23 +136,23 @@ def _command(app: App, words: tuple[str, ...]) -> _Command:
             options.append(made)
         else:
             argument = argument or made
-    return _Command(words, _first_sentence(app.help), tuple(options), argument)
+    return _ShellCommand(words, _first_sentence(app.help), tuple(options), argument)
 
 
-def _option(argument: Any) -> _Option:
+def _option(argument: Any) -> _ShellOption:
     names = tuple(name for name in argument.names if name.startswith("-"))
     text = _first_sentence(argument.parameter.help)
     choices = tuple(
         str(choice) for kind in _kinds(argument.hint) if get_origin(kind) is Literal for choice in get_args(kind)
     )
     if argument.hint is bool or argument.token_count()[0] == 0:
-        return _Option(names, text, "flag")
+        return _ShellOption(names, text, "flag")
     if choices:
-        return _Option(names, text, "choice", choices)
+        return _ShellOption(names, text, "choice", choices)
     if _MODELS.intersection(names):
-        return _Option(names, text, "model")
+        return _ShellOption(names, text, "model")
     plain = all(kind in _PLAIN or kind is type(None) for kind in _kinds(argument.hint))
-    return _Option(names, text, "none" if plain else "file")
+    return _ShellOption(names, text, "none" if plain else "file")
 
 
 def _kinds(hint: Any) -> list[Any]:
@@ -221,7 +221,7 @@ complete -F _openaiasync openaiasync
 """
 
 
-def _first_words(commands: list[_Command]) -> dict[str, str]:
+def _first_words(commands: list[_ShellCommand]) -> dict[str, str]:
     """Return the words that may come first, with their help."""
     found: dict[str, str] = {}
     for command in commands:
@@ -229,23 +229,23 @@ def _first_words(commands: list[_Command]) -> dict[str, str]:
     return found
 
 
-def _groups(commands: list[_Command]) -> dict[str, list[_Command]]:
+def _groups(commands: list[_ShellCommand]) -> dict[str, list[_ShellCommand]]:
     """Return the commands of two words by the first one."""
-    found: dict[str, list[_Command]] = {}
+    found: dict[str, list[_ShellCommand]] = {}
     for command in commands:
         if len(command.words) > 1:
             found.setdefault(command.words[0], []).append(command)
     return found
 
 
-def _paths(commands: list[_Command]) -> list[str]:
+def _paths(commands: list[_ShellCommand]) -> list[str]:
     return sorted({" ".join(command.words[: at + 1]) for command in commands for at in range(len(command.words))})
 
 
 _LIST_MODELS = '"$program" completion models ${base:+--base-url "$base"} 2>/dev/null'
 
 
-def _bash(commands: list[_Command]) -> str:
+def _bash(commands: list[_ShellCommand]) -> str:
     values: list[str] = []
     for command in commands:
         for option in command.options:
@@ -327,7 +327,7 @@ def _described(pairs: list[tuple[str, str]]) -> str:
     return " ".join(shlex.quote(f"{name.replace(':', chr(92) + ':')}:{text}") for name, text in pairs)
 
 
-def _zsh(commands: list[_Command]) -> str:
+def _zsh(commands: list[_ShellCommand]) -> str:
     values: list[str] = []
     options: list[str] = []
     for command in commands:
@@ -360,7 +360,7 @@ def _zsh(commands: list[_Command]) -> str:
     )
 
 
-def _fish(commands: list[_Command]) -> str:
+def _fish(commands: list[_ShellCommand]) -> str:
     lines = [
         "# Completion of openaiasync in fish. To load it: openaiasync completion fish | source",
         "function __openaiasync_models",
@@ -386,7 +386,7 @@ def _fish(commands: list[_Command]) -> str:
             lines.append(f"complete -c openaiasync -n {condition} -f -a {one.words[1]} -d {_fish_quoted(one.help)}")
     for command in commands:
         seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in command.words)
-        options = (*command.options, _Option(("--help",), "Show the help", "flag"))
+        options = (*command.options, _ShellOption(("--help",), "Show the help", "flag"))
         lines += [f"complete -c openaiasync -n '{seen}' {_fish_option(option)}" for option in options]
         if command.argument is not None and command.argument.kind == "choice":
             choices = _fish_quoted(" ".join(command.argument.choices))
@@ -394,7 +394,7 @@ def _fish(commands: list[_Command]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fish_option(option: _Option) -> str:
+def _fish_option(option: _ShellOption) -> str:
     names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
     value = {
         "flag": "", "file": "-r", "none": "-x", "model": "-x -a '(__openaiasync_models)'",

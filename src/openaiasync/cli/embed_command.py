@@ -1,100 +1,164 @@
-"""`openaiasync embed`: lines in, JSON Lines out in the same order, with several calls at a time, in bounded memory."""
+"""`openaiasync embed`: texts in; JSON Lines out in the same order, or a store; with several calls at a time, in bounded
+memory. A command that writes to a file continues where it was interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
-from codecs import BOM_UTF8
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from rich.progress import SpinnerColumn, TextColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from ..engine.bounded_map import bounded_map
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 from ..lazy import resolve_annotations
+from ..storage.disk import LockedFile, open_locked
 from ..storage.threads import in_thread
 from .arguments import choose_model
 from .console import CommandError, Exit, note, progress, write_bytes
+from .embed_input import InputLine, count_texts, format_of, read_texts
+from .vector_file import VectorFile
 
 if TYPE_CHECKING:
     from ..client import Client
     from .arguments import ServerOptions
 
-__all__ = ["run_embed"]
+__all__ = ["EmbedOptions", "run_embed"]
 
-_CHUNK = 1 << 18  # bytes that one read returns at most
-_LONGEST = 64 << 20  # bytes of a line
 _REFUSED = frozenset({400, 413, 422})  # about the texts of one call; other statuses affect all calls
 
 
-@dataclass(frozen=True, slots=True)
-class InputLine:
-    """One line of the input; `error` is the reason if it cannot be sent."""
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+    """What `embed` reads, how it calls, and where the vectors go."""
 
-    index: int
-    text: str
-    error: str = ""
+    file: str = "-"
+    form: str | None = None
+    column: str | None = None
+    model: str | None = None
+    dimensions: int | None = None
+    batch: int = 64
+    in_flight: int = 4
+    out: str | None = None
+    store: str | None = None
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A line with its vector, or with the error of its call."""
+    """A text with its vector, or with the error of its call."""
 
     row: InputLine
     vector: list[float] | None
     error: OpenAIError | None = None
 
+    @property
+    def reason(self) -> str | None:
+        """Why there is no vector."""
+        return None if self.vector is not None else self.row.error or str(self.error)
 
-def run_embed(
-    server: ServerOptions, model: str | None, file: str, dimensions: int | None, batch: int, in_flight: int
-) -> int:
-    """Embed the lines of a file (``-``: stdin). Raises `CommandError`."""
-    if file == "-":
+
+class _Target(Protocol):
+    """Where vectors go."""
+
+    def begin(self, model: str, dimensions: int | None) -> None:
+        """Prepare for vectors of this model."""
+        ...
+
+    def done(self, rows: Sequence[InputLine]) -> set[int]:
+        """Return the numbers of the rows that an earlier run has written."""
+        ...
+
+    def write(self, rows: Sequence[Embedded]) -> None:
+        """Write a batch of rows as a whole."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def run_embed(server: ServerOptions, options: EmbedOptions) -> int:
+    """Embed the texts of a file (``-``: stdin) and return the exit code. Raises `CommandError`."""
+    if options.out is not None and options.store is not None:
+        raise CommandError("--out and --store both say where the vectors go: give one of them")
+    if options.new and options.out is None and options.store is None:
+        raise CommandError("--new is for --out and --store")
+    form = format_of(options.file, options.form)
+    if options.file == "-":
         if sys.stdin is None:
             raise CommandError("there is no stdin; name a file")
         if sys.stdin.isatty():
             note("Reading lines from the terminal; end with Ctrl-D.")
-        return asyncio.run(_embed(server, model, sys.stdin.fileno(), dimensions, batch, in_flight))
+        return _with_target(server, options, sys.stdin.fileno(), form)
     try:
-        source = os.open(file, os.O_RDONLY)
+        source = os.open(options.file, os.O_RDONLY)
     except OSError as error:
-        raise CommandError(f"cannot read {file}: {error.strerror}") from None
+        raise CommandError(f"cannot read {options.file}: {error.strerror}") from None
     try:
-        return asyncio.run(_embed(server, model, source, dimensions, batch, in_flight))
+        return _with_target(server, options, source, form)
     finally:
         os.close(source)
 
 
-async def _embed(
-    server: ServerOptions, model: str | None, source: int, dimensions: int | None, batch: int, in_flight: int
-) -> int:
-    rows = failed = 0
-    options: dict[str, Any] = {} if dimensions is None else {"dimensions": dimensions}
-    async with server.client(http_max_in_flight=in_flight) as client:
-        options["model"] = await choose_model(client, model, "embedding")
-        embedder = _Embedder(client, options)
+def _with_target(server: ServerOptions, options: EmbedOptions, source: int, form: str) -> int:
+    target: _Target
+    if options.store is not None:
+        target = _Store(options.store, options.new)
+    elif options.out is not None:
+        target = _JSONLinesFile(options.out, options.new)
+    else:
+        target = _Stdout()
+    try:
+        return asyncio.run(_embed(server, options, source, form, target))
+    finally:
+        target.close()
+
+
+async def _embed(server: ServerOptions, options: EmbedOptions, source: int, form: str, target: _Target) -> int:
+    rows = failed = skipped = 0
+    parameters: dict[str, Any] = {} if options.dimensions is None else {"dimensions": options.dimensions}
+    async with server.client(http_max_in_flight=options.in_flight) as client:
+        parameters["model"] = model = await choose_model(client, options.model, "embedding")
+        target.begin(model, options.dimensions)
+        embedder = _Embedder(client, parameters)
         # On a terminal that also shows the output, a counter would be mixed into it.
-        shown = sys.stderr.isatty() and not sys.stdout.isatty()
-        columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"))
-        with progress("embed", *columns, total=None, shown=shown) as advance:
-            batches = _batches(_rows(source), batch)
-            done_in_order = bounded_map(embedder, batches, concurrency=in_flight, ahead=2 * in_flight)
+        shown = sys.stderr.isatty() and (not isinstance(target, _Stdout) or not sys.stdout.isatty())
+        total = await in_thread(partial(count_texts, options.file, form)) if shown and options.file != "-" else None
+        with progress("embed", *_columns(total), total=total, shown=shown) as advance:
+
+            def skip(count: int) -> None:
+                nonlocal skipped
+                skipped += count
+                advance(count)
+
+            batches = _batches(read_texts(source, form, options.column), options.batch, target, skip)
+            done_in_order = bounded_map(embedder, batches, concurrency=options.in_flight, ahead=2 * options.in_flight)
             async with contextlib.aclosing(done_in_order) as results:
                 async for done in results:
                     _refuse_all_failed(rows, done)
-                    write_bytes(b"".join(map(_line, done)))
+                    target.write(done)
                     rows += len(done)
                     failed += sum(one.vector is None for one in done)
                     advance(len(done))
+    if not isinstance(target, _Stdout):
+        before = f", {skipped:,} were there" if skipped else ""
+        note(f"{rows - failed:,} new vectors in {options.store or options.out}{before}.")
     if not failed:
         return Exit.OK
     note(f"{failed} of {rows} lines failed.")
     return Exit.ROWS_FAILED
+
+
+def _columns(total: int | None) -> tuple[ProgressColumn, ...]:
+    if total is None:
+        return (SpinnerColumn(), TextColumn("{task.completed:.0f} lines"))
+    return (BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"), TimeRemainingColumn())
 
 
 def _refuse_all_failed(before: int, done: list[Embedded]) -> None:
@@ -104,20 +168,141 @@ def _refuse_all_failed(before: int, done: list[Embedded]) -> None:
         raise errors[0]
 
 
+# -------------------------------------------------------------------------------------------------- targets
+
+
+class _Stdout:
+    """JSON Lines on stdout."""
+
+    def begin(self, model: str, dimensions: int | None) -> None:
+        pass
+
+    def done(self, rows: Sequence[InputLine]) -> set[int]:
+        return set()
+
+    def write(self, rows: Sequence[Embedded]) -> None:
+        write_bytes(b"".join(map(_line, rows)))
+
+    def close(self) -> None:
+        pass
+
+
+class _JSONLinesFile:
+    """JSON Lines in a file, in the order of the input, so that its last line says how far an earlier run got."""
+
+    def __init__(self, path: str, new: bool) -> None:
+        """Open the file, lock it, and cut a line that a crash left without its end. Raises `CommandError`."""
+        self.path = path
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+            self._lock: LockedFile = open_locked(path)
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror or error}") from None
+        try:
+            self._file = open(path, "r+b", buffering=0)  # noqa: SIM115
+            try:
+                size = 0 if new else self._whole_lines()
+                self._last = self._last_line(size, new)
+                self._file.truncate(size)
+                self._file.seek(size)
+            except BaseException:
+                self._file.close()
+                raise
+        except BaseException as error:
+            self._lock.close()
+            if isinstance(error, OSError):
+                raise CommandError(f"cannot write {path}: {error.strerror or error}") from None
+            raise
+
+    def _whole_lines(self) -> int:
+        """Return the size of the file up to its last line end."""
+        at = self._file.seek(0, os.SEEK_END)
+        while at:
+            start = max(0, at - (1 << 20))
+            self._file.seek(start)
+            end = self._file.read(at - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            at = start
+        return 0
+
+    def _last_line(self, size: int, new: bool) -> tuple[int, str] | None:
+        """Return number and text of the last row; `None` if the file is to be written from its start."""
+        if not size:
+            self._file.seek(0)
+            if not new and not b'{"index":'.startswith(self._file.read(9)):
+                raise CommandError(f"{self.path} has other lines than those of `embed`, and is left as it is")
+            return None
+        line, at = b"", size - 1
+        while at and b"\n" not in line:
+            start = max(0, at - (1 << 20))
+            self._file.seek(start)
+            line, at = self._file.read(at - start) + line, start
+        try:
+            row: Any = json.loads(line.rpartition(b"\n")[2])
+            return int(row["index"]), str(row["text"])
+        except (ValueError, KeyError, TypeError):
+            raise CommandError(f"{self.path} has other lines than those of `embed`, and is left as it is") from None
+
+    def begin(self, model: str, dimensions: int | None) -> None:
+        pass
+
+    def done(self, rows: Sequence[InputLine]) -> set[int]:
+        if self._last is None:
+            return set()
+        index, text = self._last
+        for row in rows:
+            if row.index == index and row.text != text:
+                raise CommandError(f"line {index + 1} of the input is not the one that {self.path} has; name another "
+                                   "file, or begin again with --new")  # fmt: skip
+        return {row.index for row in rows if row.index <= index}
+
+    def write(self, rows: Sequence[Embedded]) -> None:
+        data = b"".join(map(_line, rows))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise CommandError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.close()
+
+
+class _Store:
+    """A store of vectors. A row that failed is sent again by the next run."""
+
+    def __init__(self, path: str, new: bool) -> None:
+        self._store = VectorFile(path, create=True, new=new)
+
+    def begin(self, model: str, dimensions: int | None) -> None:
+        self._store.use(model, dimensions)
+
+    def done(self, rows: Sequence[InputLine]) -> set[int]:
+        return self._store.done([(row.index, row.text) for row in rows])
+
+    def write(self, rows: Sequence[Embedded]) -> None:
+        self._store.add((one.row.index, one.row.text, one.vector, one.reason) for one in rows)
+
+    def close(self) -> None:
+        self._store.close()
+
+
 def _line(one: Embedded) -> bytes:
     value: dict[str, Any] = {"index": one.row.index, "text": one.row.text}
     if one.vector is None:
-        value["error"] = one.row.error or str(one.error)
+        value["error"] = one.reason
     else:
         value["embedding"] = one.vector
     return msgspec.json.encode(value) + b"\n"
 
 
-# ---------------------------------------------------------------- calls
+# -------------------------------------------------------------------------------------------------- calls
 
 
 class _Embedder:
-    """Embeds batches of lines."""
+    """Embeds batches of texts."""
 
     def __init__(self, client: Client, options: dict[str, Any]) -> None:
         self._client = client
@@ -153,62 +338,31 @@ def _about_rows(error: OpenAIError) -> bool:
     return not isinstance(error, APIConnectionError) or isinstance(error, APITimeoutError)
 
 
-# ---------------------------------------------------------------- input
-
-
-async def _batches(rows: AsyncGenerator[InputLine, None], size: int) -> AsyncGenerator[list[InputLine], None]:
+async def _batches(
+    rows: AsyncGenerator[InputLine, None], size: int, target: _Target, skip: Any
+) -> AsyncGenerator[list[InputLine], None]:
+    """Yield the rows that are not done yet, `size` together; `skip` is called with the number of the others."""
     batch: list[InputLine] = []
+    read: list[InputLine] = []
+
+    def left() -> list[InputLine]:
+        done = target.done(read)
+        if done:
+            skip(len(done))
+        return [row for row in read if row.index not in done]
+
     async for row in rows:
-        batch.append(row)
-        if len(batch) == size:
+        read.append(row)
+        if len(batch) + len(read) < size:
+            continue
+        batch += left()
+        read.clear()
+        if len(batch) >= size:
             yield batch
             batch = []
+    batch += left()
     if batch:
         yield batch
-
-
-async def _rows(source: int) -> AsyncGenerator[InputLine, None]:
-    """Yield the lines of a file descriptor without line ends. Blank lines are skipped, but counted by the index."""
-    index = size = 0
-    unfinished: list[bytes] = []
-    while chunk := await _read(source):
-        head, *ended = chunk.split(b"\n")
-        unfinished.append(head)
-        size = len(ended[-1]) if ended else size + len(head)
-        if size > _LONGEST:
-            raise CommandError(
-                f"line {index + 1} of the input is longer than {_LONGEST:,} bytes: this is not a text file"
-            )
-        for rest in ended:
-            if row := _row(index, b"".join(unfinished)):
-                yield row
-            index += 1
-            unfinished = [rest]
-    if row := _row(index, b"".join(unfinished)):
-        yield row
-
-
-def _row(index: int, line: bytes) -> InputLine | None:
-    line = line.removeprefix(BOM_UTF8) if index == 0 else line
-    try:
-        text = line.decode().removesuffix("\r")
-    except UnicodeDecodeError as error:
-        return InputLine(
-            index, line.decode(errors="replace"), f"the line is not UTF-8 ({error.reason} at byte {error.start})"
-        )
-    return InputLine(index, text) if text.strip() else None
-
-
-async def _read(source: int) -> bytes:
-    """Return the next bytes, `b""` at the end of the input.
-
-    In a thread, because neither files nor all pipes can be polled; in a daemon thread, because nothing can interrupt
-    it: Ctrl-C must not wait for the writer of a pipe.
-    """
-    try:
-        return await in_thread(lambda: os.read(source, _CHUNK))
-    except OSError as error:
-        raise CommandError(f"cannot read the input: {error.strerror}") from None
 
 
 resolve_annotations(__name__)
