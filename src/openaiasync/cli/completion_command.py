@@ -48,6 +48,8 @@ class _ShellCommand(NamedTuple):
     help: str
     options: tuple[_ShellOption, ...]
     argument: _ShellOption | None
+    group: str = ""
+    """What the command of the first word does, if it has others below it."""
 
     @property
     def name(self) -> str:
@@ -119,9 +121,8 @@ def _commands(app: App, words: tuple[str, ...] = ()) -> Iterator[_ShellCommand]:
             continue
         sub = app[name]
         inner = list(_commands(sub, (*words, name)))
-        if inner:
-            yield from inner
-        elif sub.show:
+        yield from (command._replace(group=_first_sentence(sub.help)) for command in inner)
+        if sub.show and (not inner or sub.default_command is not None):
             yield _command(sub, (*words, name))
 
 
@@ -225,7 +226,7 @@ def _first_words(commands: list[_ShellCommand]) -> dict[str, str]:
     """Return the words that may come first, with their help."""
     found: dict[str, str] = {}
     for command in commands:
-        found.setdefault(command.words[0], command.help)
+        found.setdefault(command.words[0], command.group or command.help)
     return found
 
 
