@@ -99,7 +99,7 @@ def test_every_option_of_every_command_is_known(folder: Path) -> None:
     for command, names in offered.items():
         shown = re.findall(r"^│ +\*? *((?:-[\w-]+ )+)", inside(*command.split(), "--help").stdout, re.MULTILINE)
         listed = {name for row in shown for name in row.split()}
-        assert listed, command
+        assert listed or command.split()[0] in ("keys", "aliases", "templates"), command
         assert listed <= set(names.split()), command
         for name in listed:
             assert f"'{name}:" in texts["zsh"] or f"{name}:" in texts["zsh"]
