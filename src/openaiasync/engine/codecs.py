@@ -124,7 +124,8 @@ class JSONCodec(Codec):
     def _choose(self) -> None:
         """Take the fast path if answers of this type need no further step and cannot hold an error.
 
-        A strictly decoded answer has no unknown field, and its `object` literal identifies it.
+        A strictly decoded answer has no unknown field, and its `object` literal identifies it. The general path, which
+        looks for errors and for deviations, would add about 10 µs to the 50 that a small call takes.
         """
         kind = self.decoder(Request(self.endpoint, "")).kind
         if needs_nothing(kind) and failures.is_no_error(kind):

@@ -206,7 +206,8 @@ class Endpoint:
         """
         self.check(params)
         if self.simple_body and OPTION_NAMES.isdisjoint(params):
-            # The fast path for most calls, with the same result as `_general`.
+            # The fast path for most calls, with the same result as `_general`: sorting parameters into path, query,
+            # header fields and body would add about 10 µs to the 50 that a small call takes.
             if stream is not None and not is_omitted(stream):
                 params = {**params, "stream": stream}
             return Request(self, self.path, encode_json(params), bool(stream))
