@@ -161,7 +161,7 @@ class Call:
 
         Raises `OpenAIError`; `OSError` for an upload's file that cannot be read; the exceptions of `receive`.
         """
-        if self.balanced:
+        if self.engine.others and self.balanced:  # usually there is one server: no property to call then
             self._choose()
         observers, upstream, pace = self.observers, self.upstream, self.engine.shared.pace
         broken: TransportError | APIError | None = failure
