@@ -65,6 +65,8 @@ CALLS: dict[str, tuple[Callable[[Client], Any], str]] = {
     "number": (lambda client: client.chat(3), "a text or a list of messages, not int"),
     "texts": (lambda client: client.chat(["hi"]), "not a list of texts"),
     "texts with an option": (lambda client: client.chat(["hi"], timeout=3), "not a list of texts"),
+    "texts with a flag": (lambda client: client.chat(["hi"], stream=False), "not a list of texts"),
+    "texts in a request": (lambda client: client.chat({"messages": ["hi"]}), "not a list of texts"),
     "bytes": (lambda client: client.chat(b"hi"), "not bytes"),
     "embedding of None": (lambda client: client.embedding(None, model="m"), "'input', not None"),
     "stream flag": (lambda client: client.chat("hi", stream=True), r"client\.chat\.stream"),
