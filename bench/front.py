@@ -1,8 +1,9 @@
-"""What a front costs: CPU of its process for a request and for a paced event, beside litellm's proxy.
+"""What a front costs: CPU of its process for a request and for a paced event, beside litellm's proxy and a bare relay.
 
 `python bench/front.py [--litellm PYTHON] [--seconds 3]`. PYTHON is an interpreter with ``litellm[proxy]``. The upstream
 is the bench's server with prepared answers, on a core of its own. Requests come from raw connections, which cost the
-front nothing. Printed are microseconds of user and system time of the front's process alone.
+front nothing. Printed are microseconds of user and system time of the front's process alone. The relay, a protocol
+object that copies the bytes of one connection to another one, is the floor: what the sockets and the event loop cost.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from servers import cores, pin, servers
 
@@ -37,10 +39,44 @@ def cpu(pid: int) -> float:
     return sum(map(int, fields[11:15])) / TICK
 
 
-def request(stream: bool) -> bytes:
+class Relay(asyncio.Protocol):
+    """Copies what one connection receives to another one."""
+
+    def __init__(self, upstream: tuple[str, int] | None, other: asyncio.Transport | None = None) -> None:
+        self.upstream, self.other = upstream, other
+        self.waiting: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        if self.upstream is not None:
+            self.connecting = asyncio.ensure_future(self.connect(*self.upstream))
+
+    async def connect(self, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.other, _ = await loop.create_connection(lambda: Relay(None, self.transport), host, port)
+        self.other.write(b"".join(self.waiting))
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None:
+            self.waiting.append(data)
+        else:
+            self.other.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.other is not None:
+            self.other.abort()
+
+
+async def relay(port: int, upstream: tuple[str, int]) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Relay(upstream), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+def request(stream: bool, base: str = "") -> bytes:
     fields = {"model": "bench", "messages": [{"role": "user", "content": "Say hello to Judy."}], "max_tokens": 20}
     body = json.dumps({**fields, "stream": True} if stream else fields).encode()
-    return f"POST /v1/chat/completions HTTP/1.1\r\n{FIELDS}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    path = f"{urlsplit(base).path}/chat/completions" if base else "/v1/chat/completions"
+    return f"POST {path} HTTP/1.1\r\n{FIELDS}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Connection(asyncio.Protocol):
@@ -118,6 +154,11 @@ def ours(bases: list[str], port: int) -> list[str]:
     return [sys.executable, "-m", "openaiasync", "serve", "--port", str(port), *upstreams]
 
 
+def bare(bases: list[str], port: int) -> list[str]:
+    upstream = urlsplit(bases[0])
+    return [sys.executable, __file__, "--relay", str(port), str(upstream.hostname), str(upstream.port)]
+
+
 def litellm(python: str, bases: list[str], port: int, folder: Path) -> list[str]:
     models = [
         {"model_name": "bench", "litellm_params": {"model": "openai/bench", "api_base": base, "api_key": "x"}}
@@ -133,28 +174,29 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--litellm", metavar="PYTHON")
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--relay", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.relay:
+        asyncio.run(relay(int(options.relay[0]), (options.relay[1], int(options.relay[2]))))
     with servers(sys.executable, tls=False) as place, tempfile.TemporaryDirectory() as folder:
         whole = (place.folder / "chat.http").read_bytes()
         paced = "paced20-200"
+        one, two = [f"{place.base}/chat"], [f"{place.base}/chat", f"{place.base}/chat/"]
+        streams, end = [f"{place.base}/{paced}"], b"0\r\n\r\n"
         measured = {
-            "request": ([f"{place.base}/chat"], request(False), whole[-16:], 64, 1),
-            "request, two upstreams": (
-                [f"{place.base}/chat", f"{place.base}/chat/"],
-                request(False),
-                whole[-16:],
-                64,
-                1,
-            ),
-            "paced event, 60 streams": ([f"{place.base}/{paced}"], request(True), b"0\r\n\r\n", 60, 201),
-            "paced event, 12 streams": ([f"{place.base}/{paced}"], request(True), b"0\r\n\r\n", 12, 201),
+            "request": (one, False, whole[-16:], 64, 1),
+            "request, two upstreams": (two, False, whole[-16:], 64, 1),
+            "paced event, 300 streams": (streams, True, end, 300, 201),
+            "paced event, 60 streams": (streams, True, end, 60, 201),
+            "paced event, 12 streams": (streams, True, end, 12, 201),
         }
-        fronts = {"openaiasync": ours}
+        fronts = {"openaiasync": ours, "bare relay": bare}
         if options.litellm:
             fronts["litellm"] = lambda bases, port: litellm(options.litellm, bases, port, Path(folder))
-        for what, (bases, sent, end, connections, units) in measured.items():
+        for what, (bases, stream, end, connections, units) in measured.items():
             for name, command in fronts.items():
                 port = free_port()
+                sent = request(stream, bases[0] if name == "bare relay" else "")
                 seconds = options.seconds if units == 1 else max(options.seconds, 8.5)
                 with running(command(bases, port), port) as pid:
                     count, used = asyncio.run(load(port, connections, seconds, sent, end, pid))

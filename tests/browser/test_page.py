@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from openaiasync.server import ChatPage, ChatRequest, HTTPError, ReasoningDelta, Server, serve, start_in_thread
+from openaiasync.server import ChatPage, ChatRequest, Front, HTTPError, ReasoningDelta, Server, serve, start_in_thread
+from openaiasync.testing import FakeServer
+from openaiasync.transport.fake import FakeAnswer
 
 pytestmark = pytest.mark.browser
 
 ATTACK = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> [x](javascript:window.hacked=1)'
+BRACKETS = "[a](http://" * 8_000 + "*" * 20_000 + "`a" * 10_000 + " the end"
 MARKDOWN = "# Title\n\nSome **bold** text with `code`.\n\n- one\n- two\n\n```python\nprint('hi')\n```\n"
 
 
@@ -31,6 +34,8 @@ class Application:
     async def reply(self, request: ChatRequest) -> AsyncIterator[Any]:
         self.asked.append(request)
         text = request.messages[-1].text
+        if text == "usage" and "stream_options" in request.body:
+            raise HTTPError(400, "Unknown parameter: stream_options", param="stream_options")
         if text == "fail":
             raise HTTPError(429, "Too many cooks.", code="rate_limit_exceeded")
         if text == "think":
@@ -46,7 +51,7 @@ class Application:
                 raise
             yield "second"
         else:
-            yield {"attack": ATTACK, "markdown": MARKDOWN}.get(text, f"You said {text}")
+            yield {"attack": ATTACK, "markdown": MARKDOWN, "brackets": BRACKETS}.get(text, f"You said {text}")
 
 
 @pytest.fixture
@@ -150,6 +155,102 @@ def test_hostile_text_stays_text(page: Any) -> None:
     page.get_by_text("onerror").first.wait_for()
     assert page.evaluate("window.hacked") is None
     assert page.locator("#messages img, #messages script, #messages a").count() == 0
+
+
+def test_a_hostile_name_of_a_model_stays_text(browser: Any) -> None:
+    """Names of models, errors and paths in the log are texts, too; the policy of the page is never violated."""
+    name = "<img src=x onerror=window.hacked=1>\"'"
+    application = Application()
+    application.server.chat(name)(application.reply)
+    with start_in_thread(serve(ChatPage(application.server))) as server:
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(server.base_url.removesuffix("v1"))
+        page.get_by_label("Model").select_option(name)
+        page.evaluate("fetch('v1/%3Cimg src=x onerror=window.hacked=1%3E')")
+        ask(page, "hi")
+        page.get_by_text("You said hi").wait_for()
+        until(lambda: "onerror" in page.locator("#log").inner_text())
+        assert application.asked[-1].body["model"] == name
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img").count() == 0
+        assert [text for text in said if "Content Security Policy" in text or "TrustedHTML" in text] == []
+        assert (
+            page.evaluate("try { document.body.innerHTML = '<b>x</b>'; 'set' } catch (error) { error.name }")
+            == "TypeError"
+        )
+        page.close()
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Any, address: str) -> None:
+    """Every request of the page goes to its own server."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    ask(page, "markdown")
+    page.locator(".assistant pre code").wait_for()
+    assert len(asked) >= 3
+    assert [url for url in asked if not url.startswith((address, "data:"))] == []
+
+
+def test_an_answer_of_brackets_does_not_stop_the_page(page: Any) -> None:
+    """Text that looks like thousands of unfinished links is drawn in linear time."""
+    ask(page, "brackets")
+    page.get_by_text("the end").wait_for()
+    page.evaluate("began = performance.now(); markdown(messages.at(-1).content)")
+    took = page.evaluate("performance.now() - began")
+    assert took < 2_000  # milliseconds; some 20, and quadratic time would be minutes
+
+
+def test_the_keyboard_alone(page: Any, application: Application) -> None:
+    """The message has the focus, Tab reaches every control in order, Shift+Enter is a new line."""
+    assert page.evaluate("document.activeElement.id") == "text"
+    page.keyboard.type("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    page.keyboard.press("Enter")
+    page.locator(".assistant").get_by_text("You said").wait_for()
+    assert application.asked[-1].messages[-1].text == "one\ntwo"
+    until(lambda: page.evaluate("document.activeElement.id") == "text")
+    reached: list[str] = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached[:3] == ["send", "system", "temperature"]
+    page.keyboard.press("Shift+Tab")
+    for _ in range(9):
+        page.keyboard.press("Shift+Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert {"messages", "clear", "model"} <= set(reached)
+
+
+def test_a_server_that_does_not_know_stream_options(page: Any, application: Application) -> None:
+    """The request is sent again without them."""
+    ask(page, "usage")
+    page.get_by_text("You said usage").wait_for()
+    assert "stream_options" not in application.asked[-1].body
+
+
+def test_a_server_that_does_not_stream(browser: Any) -> None:
+    """A whole object is shown as the answer; an event that is not JSON and a list of parts are no riddle."""
+    with FakeServer() as upstream, start_in_thread(serve(ChatPage(Front([upstream.url])))) as server:
+        upstream.when(path="/v1/models").respond(FakeAnswer(json={"data": [{"id": "m"}]}), times=None)
+        page = browser.new_page()
+        page.goto(server.base_url.removesuffix("v1"))
+        until(lambda: page.get_by_label("Model").locator("option").count() == 1)
+        upstream.reply(json={"choices": [{"message": {"role": "assistant", "content": "All at once."}}]})
+        ask(page, "one")
+        page.get_by_text("All at once.").wait_for()
+        parts = [{"choices": [{"index": 0, "delta": {"content": [{"type": "text", "text": "In parts."}]}}]}]
+        upstream.respond(FakeAnswer(events=parts))
+        ask(page, "two")
+        page.get_by_text("In parts.").wait_for()
+        events = {"Content-Type": "text/event-stream"}
+        upstream.respond(FakeAnswer(headers=events, body=[b"data: <html>\n\n"]))
+        ask(page, "three")
+        assert "not JSON: <html>" in page.get_by_role("alert").inner_text()
+        page.close()
 
 
 def test_the_log_shows_requests(page: Any) -> None:

@@ -20,6 +20,10 @@ __all__ = ["ChatPage"]
 _LOG_PATH: Final = "/ui/requests"
 _KEPT: Final = 100  # requests
 _SHOWN: Final = 200  # characters of a path
+_REMEMBERED: Final = 10.0  # seconds for which a caller who was let in is not checked again
+_CALLERS: Final = 1_000
+# The fields by which an application decides about a caller.
+_TELLING: Final = frozenset({b"host", b"authorization", b"api-key", b"origin", b"sec-fetch-site", b"cookie"})
 
 
 class ChatPage:
@@ -34,6 +38,7 @@ class ChatPage:
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self._log: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._known: dict[tuple[Any, ...], tuple[float, int]] = {}  # until when, and status, by caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,12 +83,23 @@ class ChatPage:
                 row["status"] = 499  # the client left before there was an answer
 
     async def _send_log(self, scope: Scope, send: Send) -> None:
-        status = await self._status_of_models(scope)
+        status = await self._status_of_caller(scope)
         if status >= 400:
             error = HTTPError(status, "The log is for callers who may read /v1/models.")
             await _send(send, status, b"application/json", json.dumps(error.to_dict()).encode())
         else:
             await _send(send, 200, b"application/json", json.dumps({"data": list(self._log)}).encode())
+
+    async def _status_of_caller(self, scope: Scope) -> int:
+        """Return `_status_of_models`, remembered for some seconds: each open page reads the log every 3 seconds."""
+        caller = (scope.get("client") or ("",))[0], tuple(one for one in scope["headers"] if one[0] in _TELLING)
+        now = time.monotonic()
+        known = self._known.get(caller)
+        if known is None or known[0] < now:
+            if len(self._known) >= _CALLERS:
+                self._known.clear()
+            known = self._known[caller] = (now + _REMEMBERED, await self._status_of_models(scope))
+        return known[1]
 
     async def _status_of_models(self, scope: Scope) -> int:
         """Return the status with which the application answers this caller's ``GET /v1/models``."""
@@ -110,6 +126,7 @@ def _page() -> tuple[bytes, bytes]:
     script, style = (_hash(page, name) for name in (b"script", b"style"))
     policy = (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "
+        "require-trusted-types-for 'script'; trusted-types 'none'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return page, policy.encode()
