@@ -12,7 +12,7 @@ import pytest
 from conftest import run
 from openaiasync import Limits
 from openaiasync.core.policy.estimate import Usage
-from openaiasync.engine.forward import usage_in
+from openaiasync.engine.forward import usage_in, usage_of_body
 from openaiasync.server import ClientKey
 from openaiasync.testing import FakeServer
 from openaiasync.transport.fake import FakeAnswer
@@ -40,6 +40,7 @@ EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
         (b'{"usage":{"prompt_tokens":3.0,"completion_tokens":null}}', (3, 0)),
         (b'data: {"usage":null}\n\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n', (3, 1)),
         (b'{"usage":{"prompt_tokens":3,"completion_tokens":90},"x":{"usage":{"prompt_tokens":1}}}', (3, 90)),
+        (b'{"usage":{"prompt_tokens":3},"usage":7}', (3, 0)),
         (json.dumps({"usage": COUNTS}).encode(), (11, 5)),
         (json.dumps({"usage": {**COUNTS, "x": '}{\\"'}}).encode(), (11, 5)),
         (rb'{"content":"\"usage\": {\"prompt_tokens\": 9}"}', None),
@@ -56,6 +57,13 @@ EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 def test_usage_in(data: bytes, usage: tuple[int, int] | None) -> None:
     """The largest counts that are plausible are found, in every dialect; what a model says is not usage."""
     assert usage_in(data) == (None if usage is None else Usage(*usage))
+    assert usage_of_body(data) == usage_in(data)
+
+
+def test_the_usage_of_a_whole_body_is_its_own() -> None:
+    """A tool's schema that an answer echoes is not its usage."""
+    echoed = {"tools": [{"parameters": {"usage": {"prompt_tokens": 10**6}}}], "usage": COUNTS}
+    assert usage_of_body(json.dumps(echoed).encode()) == Usage(11, 5)
 
 
 def test_usage_in_hostile_bytes_takes_bounded_time() -> None:

@@ -10,18 +10,20 @@ import json
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
+
 from ..core.codec.endpoint import Endpoint
 from ..core.policy.estimate import Usage
 from ..transport.base import TransportError, TransportResponse
 from .call import Call
 
-__all__ = ["ForwardedResponse", "forward", "forwarding_endpoint", "usage_in"]
+__all__ = ["ForwardedResponse", "forward", "forwarding_endpoint", "usage_in", "usage_of_body"]
 
 _NAME = b'"usage"'
 _LONGEST_USAGE = 8 * 1024  # bytes of a usage object that is read
 _MOST_DAMAGED = 100  # objects that are not JSON, after which the search ends: each costs the time of a long one
 _MOST_TOKENS = 10**9  # a larger count is nonsense
-_decode_at = json.JSONDecoder().raw_decode  # unlike msgspec it stops at the end of the object
+_decode_at = json.JSONDecoder().raw_decode
 
 
 def forwarding_endpoint(
@@ -36,12 +38,40 @@ def forwarding_endpoint(
     return Endpoint(name, method, path, codec="bytes", group="forward" if balanced else "", headers=static)
 
 
-def usage_in(data: bytes) -> Usage | None:
-    """Return the largest ``usage`` in these bytes; `None` if there is none.
+class _Counts(msgspec.Struct, gc=False):
+    prompt_tokens: object = None
+    completion_tokens: object = None
+    input_tokens: object = None
+    output_tokens: object = None
+    total_tokens: object = None
 
-    `data` is a JSON body or an event stream, or a part of one. The largest one counts because streams may report a
-    running total, and because an answer may echo parts of its request, which must not lower what a caller has used. In
-    a JSON string the quotes around the name would be escaped, so what a model says is not taken for usage.
+
+class _Answer(msgspec.Struct, gc=False):
+    usage: _Counts | None = None
+
+
+_counts = msgspec.json.Decoder(_Counts)
+_answer = msgspec.json.Decoder(_Answer)
+
+
+def usage_of_body(body: bytes) -> Usage | None:
+    """Return the usage of a whole answer; `None` if it reports none."""
+    if body.startswith(b"{"):
+        try:
+            counts = _answer.decode(body).usage
+        except (ValueError, RecursionError):
+            counts = None
+        if counts is not None and (usage := _usage_of(counts)) is not None:
+            return usage
+    return usage_in(body)
+
+
+def usage_in(data: bytes) -> Usage | None:
+    """Return the largest ``usage`` in these bytes, an event stream or a part of an answer; `None` if there is none.
+
+    The largest one counts because streams may report a running total, and because an answer may echo parts of its
+    request, which must not lower what a caller has used. In a JSON string the quotes around the name would be escaped,
+    so what a model says is not taken for usage.
     """
     found: Usage | None = None
     damaged = 0
@@ -51,22 +81,23 @@ def usage_in(data: bytes) -> Usage | None:
         opening = data.find(b"{", at, at + 16)
         if opening >= 0 and data[at:opening].strip() == b":":
             try:
-                counts, length = _decode_at(data[opening : opening + _LONGEST_USAGE].decode("latin-1"))
+                # `json` stops at the end of the object; in Latin-1 each byte is a character.
+                length = _decode_at(data[opening : opening + _LONGEST_USAGE].decode("latin-1"))[1]
+                usage = _usage_of(_counts.decode(data[opening : opening + length]))
             except (ValueError, RecursionError):
                 damaged += 1
             else:
                 at = opening + length
-                usage = _usage_of(counts)
                 if usage is not None and (found is None or sum(usage) > sum(found)):
                     found = usage
         at = data.find(_NAME, at)
     return found
 
 
-def _usage_of(counts: dict[str, Any]) -> Usage | None:
-    spent = _first_count(counts, "prompt_tokens", "input_tokens")
-    made = _first_count(counts, "completion_tokens", "output_tokens")
-    total = _first_count(counts, "total_tokens")
+def _usage_of(counts: _Counts) -> Usage | None:
+    spent, made, total = _count(counts.prompt_tokens), _count(counts.completion_tokens), _count(counts.total_tokens)
+    if spent is None and made is None:
+        spent, made = _count(counts.input_tokens), _count(counts.output_tokens)
     if spent is None:
         if made is None:  # rerankers report the total alone
             return None if total is None else Usage(total, 0)
@@ -75,11 +106,9 @@ def _usage_of(counts: dict[str, Any]) -> Usage | None:
     return Usage(spent, max(made or 0, (total or 0) - spent))
 
 
-def _first_count(counts: dict[str, Any], *names: str) -> int | None:
-    for name in names:
-        value: object = counts.get(name)
-        if isinstance(value, (int, float)) and value is not True and 0 <= value <= _MOST_TOKENS:
-            return int(value)
+def _count(value: object) -> int | None:
+    if isinstance(value, (int, float)) and value is not True and 0 <= value <= _MOST_TOKENS:
+        return int(value)
     return None
 
 

@@ -19,7 +19,7 @@ from ...core.policy.estimate import TokenEstimate, Usage
 from ...engine.answer_cache import AnswerCache
 from ...engine.body import content_coding
 from ...engine.call import Call
-from ...engine.forward import ForwardedResponse, forward, usage_in
+from ...engine.forward import ForwardedResponse, forward, usage_of_body
 from ...errors import (
     APIConnectionError,
     APIStatusError,
@@ -223,7 +223,7 @@ class Passage:
             self._keep(response, tail)
             usage, estimate = tail.usage(), tail.estimated_tokens
         else:
-            usage, estimate = usage_in(body), len(body) // BYTES_A_TOKEN
+            usage, estimate = usage_of_body(body), len(body) // BYTES_A_TOKEN
         left = self._account(response, usage, estimate)
         context = self._context
         await context.begin(response.status, self._fields(response.raw_fields, left))
