@@ -46,19 +46,19 @@ class _Counts(msgspec.Struct, gc=False):
     total_tokens: object = None
 
 
-class _Answer(msgspec.Struct, gc=False):
+class _ReportedUsage(msgspec.Struct, gc=False):
     usage: _Counts | None = None
 
 
 _counts = msgspec.json.Decoder(_Counts)
-_answer = msgspec.json.Decoder(_Answer)
+_reported = msgspec.json.Decoder(_ReportedUsage)
 
 
 def usage_of_body(body: bytes) -> Usage | None:
     """Return the usage of a whole answer; `None` if it reports none."""
     if body.startswith(b"{"):
         try:
-            counts = _answer.decode(body).usage
+            counts = _reported.decode(body).usage
         except (ValueError, RecursionError):
             counts = None
         if counts is not None and (usage := _usage_of(counts)) is not None:

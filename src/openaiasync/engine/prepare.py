@@ -181,7 +181,7 @@ class RequestBuilder:
         return TransportRequest(base.origin, endpoint.method, target, fields, credentials, body, length)
 
     def _prepare_without(self, request: Request, base: BaseURL, prepared: PreparedRequest) -> None:
-        """Cache a request that has fields of its own without these, for `extended`."""
+        """Cache a request without the header fields of its call, for `extended`."""
         plain = copy.copy(request)
         plain.headers = None
         credentials = self.fixed(plain)

@@ -49,9 +49,13 @@ class HTTPGrammarError(ValueError):
     """Bytes that are not HTTP/1.1 as RFC 9112 defines it, or that exceed a limit."""
 
 
+_token = re.compile(TOKEN).fullmatch
+_field_text = re.compile(FIELD_TEXT).fullmatch
+
+
 def is_token(text: object) -> TypeGuard[str]:
     """Whether a value is a string that may be a method or a field name."""
-    return isinstance(text, str) and re.fullmatch(TOKEN, text) is not None
+    return isinstance(text, str) and _token(text) is not None
 
 
 def request_line(method: str, target: str) -> str:
@@ -65,7 +69,7 @@ def field_line(name: str, value: str) -> str:
     """Return a field line with its CRLF. Raises `ValueError`, without the value, for one that could break out of it."""
     if not is_token(name):
         raise ValueError("a header field's name must be a token (RFC 9110, 5.6.2)")
-    if not re.fullmatch(FIELD_TEXT, value):
+    if not _field_text(value):
         raise ValueError(f"the value of the header field {name} has a control or a non-latin-1 character")
     return f"{name}: {value}\r\n"
 

@@ -229,12 +229,8 @@ class RequestParser:
             raise BadRequest(505, "This server supports HTTP/1.1 only.")
         if len(lines) - 1 > self._max_fields:
             raise BadRequest(431, f"More than {self._max_fields} header fields.")
-        fields: list[tuple[bytes, bytes]] = []
-        for line in lines[1:]:
-            field = _FIELD.fullmatch(line)
-            if field is None:
-                raise BadRequest(400, "A header field is malformed.")
-            fields.append((field[1].lower(), field[2].strip(b" \t")))
+        # Most lines of a client's requests are the same in all of them.
+        fields = [_known_fields.get(line) or _field_of(line) for line in lines[1:]]
         path, query = _split_target(method, target)
         modern = minor != b"0"
         length, keep_alive, expects = _framing(fields, modern)
@@ -242,6 +238,25 @@ class RequestParser:
             raise BadRequest(413, f"The body is larger than {self._max_body} bytes.")
         version = "1.1" if modern else "1.0"
         return RequestHead(method.decode("ascii"), path, query, version, fields, length, keep_alive, expects and modern)
+
+
+_known_fields: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+_MAX_KNOWN: Final = 1024
+_LONGEST_KNOWN: Final = 200  # bytes of a line
+_NOT_KEPT: Final = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
+
+
+def _field_of(line: bytes) -> tuple[bytes, bytes]:
+    """Return name and value of a field line. Raises `BadRequest`. Lines without secrets are remembered."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise BadRequest(400, "A header field is malformed.")
+    field = (match[1].lower(), match[2].strip(b" \t"))
+    if len(line) <= _LONGEST_KNOWN and field[0] not in _NOT_KEPT:
+        if len(_known_fields) >= _MAX_KNOWN:
+            _known_fields.clear()
+        _known_fields[line] = field
+    return field
 
 
 def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes]:
