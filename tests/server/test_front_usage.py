@@ -185,7 +185,8 @@ def test_the_limits_of_the_front_learn_the_tokens_of_streams() -> None:
             await wire.call("POST", CHAT, chat(stream=True))
             pace = front._group.shared.pace
             assert pace is not None
-            ahead = pace.tokens.due - asyncio.get_running_loop().time()
+            loop = asyncio.get_running_loop()
+            ahead = pace.pace(loop).tokens.due - loop.time()
             assert ahead > 5.0  # 10,000 of 60,000 tokens a minute take 10 s
 
     run(main())
