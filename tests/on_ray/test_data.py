@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 @pytest.fixture(autouse=True)
 def no_leaks() -> None:
     """Replaces the check of the other tests: Ray and Dask keep threads and sockets for the session."""
+
+
+@pytest.fixture
+def kept_environment() -> Iterator[None]:
+    """Undo what Dask sets for its processes."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
@@ -99,6 +109,7 @@ def test_failed_rows_do_not_end_the_data_set(data: Any, api: Server) -> None:
     assert api.report()["requests"] == 200
 
 
+@pytest.mark.usefixtures("kept_environment")
 def test_the_recipe_for_dask(api: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's `run_shard` as tasks of a Dask cluster of two processes; one is killed on the way."""
     distributed = pytest.importorskip("distributed")

@@ -34,7 +34,7 @@ def simulated() -> Iterator[Server]:
 @pytest.fixture
 def api(simulated: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    simulated.set(latency=0, bad=0, rpm=0, quota=0)
+    simulated.set(latency=0, jitter=0, bad=0, rpm=0, quota=0)
     simulated.reset()
     return simulated
 
@@ -62,7 +62,7 @@ def test_a_worker_runs_shards_one_after_another(api: Server, tmp_path: Path) -> 
     """Two shards given at once: the second one begins when the first has no row left to start, and both are complete;
     never are more rows in flight than the limit."""
     source = write_rows(tmp_path / "in.jsonl", 60)
-    api.set(latency=0.05)
+    api.set(latency=0.05, jitter=0.9)
     task = task_for(tmp_path, source, 2, worker=WorkerOptions(base_url=[api.base], max_in_flight=8))
 
     async def both() -> list[ShardResult]:
@@ -79,7 +79,9 @@ def test_a_worker_runs_shards_one_after_another(api: Server, tmp_path: Path) -> 
     assert sum(result.progress.ok for result in results) == 60
     assert all(result.progress.done for result in results)
     assert asyncio.run(merge_shards(tmp_path / "out.jsonl")).ok == 60
-    assert api.report()["requests"] == 60
+    report = api.report()
+    assert report["requests"] == 60
+    assert report["most_in_flight"] == 8
 
 
 def test_a_worker_that_is_stopped_leaves_its_shard_resumable(api: Server, tmp_path: Path) -> None:

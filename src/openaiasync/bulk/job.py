@@ -220,6 +220,15 @@ class Job:
         self._scheduler.stop(now=now)
 
     @property
+    def in_flight(self) -> int:
+        """The number of rows that are with a server now."""
+        return self._scheduler.counts.in_flight
+
+    def limit_in_flight(self, number: int) -> None:
+        """Change `max_in_flight`, before or during the run."""
+        self._scheduler.set_limits(max_in_flight=number)
+
+    @property
     def progress(self) -> JobProgress | None:
         """The job's progress; `None` before it has begun."""
         return None if self._sink is None else self._sink.progress()

@@ -22,6 +22,8 @@ from .worker_options import WorkerOptions
 
 __all__ = ["ShardResult", "ShardTask", "ShardWorker"]
 
+_SHARED = 0.02  # seconds between two divisions of the slots between two shards
+
 
 class ShardTask(msgspec.Struct, kw_only=True):
     """What every worker of a run is told. It holds no secret."""
@@ -121,17 +123,35 @@ class ShardWorker:
 
     async def _run(self, number: int) -> JobReport:
         async with self._turn:
-            job = self._job(number)
+            job, before = self._job(number), list(self._jobs.values())
             self._jobs[number] = job
             if self._stopped:
                 job.stop()
+            self._share_slots(job, before)
             running = asyncio.create_task(_ended(job))
             drained = asyncio.create_task(job.drained.wait())
             try:
-                await asyncio.wait({running, drained}, return_when=asyncio.FIRST_COMPLETED)
+                while not (running.done() or drained.done()):
+                    shared = self._share_slots(job, before)
+                    await asyncio.wait(
+                        {running, drained},
+                        timeout=_SHARED if shared else None,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
             finally:
                 drained.cancel()
         return await running
+
+    def _share_slots(self, job: Job, before: list[Job]) -> bool:
+        """Give a shard the slots that the last rows of the one before it do not have; return whether it has any."""
+        most = self._task.worker.max_in_flight
+        if not isinstance(most, int) or not before:
+            return False
+        used = sum(one.in_flight for one in before)
+        job.limit_in_flight(max(1, most - used))
+        if not used:
+            before.clear()
+        return used > 0
 
     def _job(self, number: int) -> Job:
         task = self._task

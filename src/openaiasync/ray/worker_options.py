@@ -95,10 +95,7 @@ class WorkerOptions(msgspec.Struct, kw_only=True):
         """Return a client for each server. Raises `ConfigurationError`, for example without a key."""
         options: dict[str, Any] = {} if self.timeout is None else {"http_timeout": self.timeout}
         key: Callable[[], Awaitable[str]] | None = None if self.key_command is None else KeyCommand(self.key_command)
-        if isinstance(self.max_in_flight, int):
-            options["http_max_in_flight"] = self.max_in_flight  # for the two shards together that a worker may have
-        else:
-            options["http_max_in_flight"] = None
+        options["http_max_in_flight"] = None  # schedulers decide how many rows are in flight
         urls: list[str | None] = [*self.base_url] or [None]
         return [Client(api_base=url, api_key=key, **options) for url in urls]
 
