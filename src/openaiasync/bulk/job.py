@@ -54,7 +54,7 @@ from .fingerprint import (
 )
 from .job_limits import JobLimits, LimitsFile
 from .job_sink import Durability, JobSink
-from .progress import JobCounts, JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
+from .progress import JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
 from .repair import Into
 from .report import JobReport, html_page, save_json
 from .row import Summary, Work
@@ -515,7 +515,7 @@ class Job:
             resumed=self._resumed,
             paid_twice=doubtful,
             latency=sink.latency(),
-            **{name: getattr(totals, name) for name in JobCounts.__struct_fields__},
+            **totals.counts(),
         )
 
     def _save_reports(self, report: JobReport) -> None:

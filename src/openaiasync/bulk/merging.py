@@ -319,6 +319,9 @@ class _Merge:
         missing = plan.count - len(self._records)
         if missing:  # their rows are not counted anywhere: an estimate, unless it is a table
             rows = plan.rows or max(rows + 1, round(rows * plan.count / max(1, len(self._records))))
+        counts = totals.counts()
+        counts["seconds"] = _covered(self._spans) if seconds is None else seconds
+        counts["timeline"] = self._timeline.points()
         return JobReport(
             out=self._out,
             table=table,
@@ -329,20 +332,10 @@ class _Merge:
             stopped=(self._stopped or "shards") if self.lacking else "",
             error=self._error,
             resumed=self._resumed,
-            runs=totals.runs,
-            seconds=_covered(self._spans) if seconds is None else seconds,
-            requests=totals.requests,
-            refused=totals.refused,
-            retried=totals.retried,
-            cached=totals.cached,
-            input_tokens=totals.input_tokens,
-            output_tokens=totals.output_tokens,
-            cost=totals.cost,
-            failures=totals.failures,
+            **counts,
             paid_twice=self._paid_twice,
             same_name=same,
             latency={name: round(found, 4) for name, found in times.items() if found is not None},
-            timeline=self._timeline.points(),
         )
 
 

@@ -192,6 +192,10 @@ class JobCounts(msgspec.Struct, kw_only=True):
     """The number of failed rows by reason."""
     timeline: list[TimelinePoint] = []
 
+    def counts(self) -> dict[str, Any]:
+        """Return these numbers by name."""
+        return {name: getattr(self, name) for name in JobCounts.__struct_fields__}
+
 
 class JobTotals(JobCounts, kw_only=True):
     """The totals of all runs of a job, kept in its folder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HTTPError", "wrong_kind"]
+__all__ = ["HTTPError"]
 
 
 class HTTPError(Exception):
@@ -40,8 +40,3 @@ class HTTPError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """Return the body of the response."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
-
-
-def wrong_kind(model: str, use: str) -> HTTPError:
-    """Return the error for a model that exists but does not support this use."""
-    return HTTPError(404, f"The model {model!r} does not do {use}.", param="model", code="model_not_supported")
