@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openaiasync.cli.command_line import run
 from openaiasync.cli.console import CommandError
-from openaiasync.cli.demo_command import SENTENCES, Tally, nearest_pairs, questions_of, run_demo
+from openaiasync.cli.demo_command import SENTENCES, STEPS, Tally, WordWrap, nearest_pairs, questions_of, run_demo
 from openaiasync.demo.embed import embed
 from openaiasync.errors import APIConnectionError
 
-from .command import Spy, call, refused, started
+from .command import COMMAND, Spy, call, environment, refused, started
+from .glass import Glass
 
 
-def last_row(text: str) -> list[str]:
-    return [line.split() for line in text.splitlines() if line.strip()][-1]
+def summary(text: str) -> dict[str, str]:
+    """The numbers of the last part, by their names."""
+    _, _, rows = text.partition("count(row)\n")
+    return dict(re.split(r"  +", line.strip()) for line in rows.strip().splitlines()[:8])
 
 
 def test_the_whole_demo() -> None:
@@ -30,14 +36,75 @@ def test_the_whole_demo() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
-    for word in ("http://127.0.0.1:", "demo-chat", "Why is the sky blue?", "Judy", "calls/s", "p50 ms", "p99 ms"):
+    for word in ("http://127.0.0.1:", "demo-chat", "Sunlight holds all colours.", "Judy was the brave one"):
         assert word in done.stdout
-    calls, in_flight, tokens, seconds, rate, p50, p99, failed = last_row(done.stdout)
-    assert (calls, in_flight, failed) == ("500", "32", "0")
-    assert int(tokens.replace(",", "")) > 500
-    assert float(seconds) > 0
-    assert float(rate.replace(",", "")) == pytest.approx(500 / float(seconds), rel=0.2)
-    assert 0 < float(p50) <= float(p99)
+    for answer in ("temperature says: 21.5.", "City(name='Ulm', people=130000)"):
+        assert f"\n{answer}\n" in done.stdout
+    (picture,) = re.findall(r"^/.*/circle\.png$", done.stdout, re.MULTILINE)
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    shutil.rmtree(Path(picture).parent)
+    found = summary(done.stdout)
+    assert (found["calls"], found["in flight"], found["failed"]) == ("500", "32", "0")
+    assert int(found["tokens"].replace(",", "")) > 500
+    assert float(found["seconds"]) > 0
+    assert float(found["calls/s"].replace(",", "")) == pytest.approx(500 / float(found["seconds"]), rel=0.2)
+    assert 0 < float(found["p50 ms"]) <= float(found["p99 ms"])
+    assert "What to try next" in done.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_demo_on_a_terminal(columns: int, tmp_path: Path) -> None:
+    """On narrow and wide terminals lines of code stay whole, and texts are broken between words."""
+    pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
+    env = environment(TMPDIR=str(tmp_path))  # where the picture goes
+    del env["COLUMNS"]
+    child = pexpect.spawn(
+        COMMAND[0],
+        [*COMMAND[1:], "demo", "--calls", "20"],
+        env=env,
+        timeout=30,
+        encoding="utf-8",
+        dimensions=(50, columns),
+    )
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    glass = Glass(columns, 50)
+    glass.feed(child.before)
+    lines = glass.lines
+    assert max(map(len, lines)) <= columns
+    for title, code in STEPS:
+        assert [title, "-" * len(title), *code.splitlines()] in windows(lines, 2 + len(code.splitlines()))
+    story = " ".join(lines[lines.index('    print(piece.text, end="")') + 1 :])
+    assert re.search(
+        r"One morning Judy found a key made of glass\. +\S+It does not belong to us,", story.replace('"', "'")
+    )
+    assert re.search(r"^calls +20$", glass.text, re.MULTILINE)
+    texts = " ".join(" ".join(lines).split())
+    for sentence in (*SENTENCES, "Checks the way to your server, named by OPENAI_BASE_URL and OPENAI_API_KEY."):
+        assert sentence in texts
+    # What is longer than a line is left whole: the terminal breaks it, and a copy of it is right.
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["circle.png"]
+
+
+def windows(lines: list[str], size: int) -> list[list[str]]:
+    return [lines[start : start + size] for start in range(len(lines))]
+
+
+def test_code_fits_the_narrowest_terminal() -> None:
+    """A line of 40 characters would make some terminals begin a new line behind it."""
+    assert max(len(line) for _, code in STEPS for line in code.splitlines()) < 40
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_words_are_wrapped(size: int) -> None:
+    """The same lines for pieces of any size; longer words stay whole; without a width nothing changes."""
+    text = "one two three\nfour abcdefghijklm five six seven"
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    wrapped, plain = WordWrap(10), WordWrap(None)
+    lines = "".join([*map(wrapped.feed, pieces), wrapped.end()])
+    assert lines == "one two\nthree\nfour\nabcdefghijklm\nfive six\nseven\n"
+    assert "".join([*map(plain.feed, pieces), plain.end()]) == f"{text}\n"
 
 
 def test_the_demo_minds_its_own_business() -> None:
@@ -68,7 +135,7 @@ def test_ctrl_c() -> None:
     with started("demo", "--calls", "1000000") as child:
         assert child.stdout is not None
         assert child.stderr is not None
-        while b"1,000,000 chats" not in child.stdout.readline():
+        while b"count(row)" not in child.stdout.readline():
             pass
         time.sleep(0.3)
         child.send_signal(signal.SIGINT)
@@ -78,7 +145,9 @@ def test_ctrl_c() -> None:
         assert child.stderr.read() == b""
 
 
-def test_failed_calls_are_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_calls_are_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Calls that fail are in the table, the first with its reason on stderr, and the exit code is 3."""
     asked = 0
 
@@ -89,10 +158,12 @@ def test_failed_calls_are_counted(capsys: pytest.CaptureFixture[str], monkeypatc
             return refused("not this one") if asked % 10 == 0 else None
         return None
 
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
     assert run_demo(100, 8, 0, Spy(answer)) == 3
     captured = capsys.readouterr()
-    assert last_row(captured.out)[0] == "100"
-    assert last_row(captured.out)[-1] == "10"
+    assert summary(captured.out)["calls"] == "100"
+    assert summary(captured.out)["failed"] == "10"
     assert "10 of 100 calls failed" in captured.err
     assert "not this one" in captured.err
 
