@@ -1,4 +1,4 @@
-"""A conversation over a WebSocket, offline: against a server of a dozen lines. Needs `openaiasync[realtime]`."""
+"""A conversation over a WebSocket, offline: against a server of a dozen lines. Needs the extra [realtime]."""
 
 import asyncio
 import json

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 # Lowest first; a unit (a top-level module or package, or a package of `core`) may import its own layer and those before
 # it.
 LAYERS = (
-    "version lazy plots storage core.model",
+    "version installation lazy plots storage core.model",
     "types errors",
     "params core.http core.codec core.schema core.policy",
     "endpoints",
@@ -55,7 +55,7 @@ EXEMPT = {
 NO_IO = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "ssl", "subprocess", "threading"}
 CORE = tuple(f"core.{name}" for name in ("model", "http", "codec", "schema", "policy"))
 FORBIDDEN = {
-    **dict.fromkeys(["version", "lazy", "errors", "types", "params", "endpoints"], NO_IO),
+    **dict.fromkeys(["version", "installation", "lazy", "errors", "types", "params", "endpoints"], NO_IO),
     **dict.fromkeys(CORE, NO_IO | {"time", "random"}),
 }
 THIRD_PARTY = {

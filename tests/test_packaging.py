@@ -128,7 +128,8 @@ def test_the_wheel_alone_works(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr) == (["Client", "AsyncOpenAI"], "")
     done = ask("openaiasync", "demo")
     assert done.returncode != 0
-    assert "openaiasync[cli]" in done.stderr
+    wheel = built("*.whl").as_uri()
+    assert f"uvx --from 'openaiasync[cli] @ {wheel}' openaiasync demo" in done.stderr
     assert "Traceback" not in done.stderr
 
 

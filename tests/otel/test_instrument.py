@@ -17,6 +17,7 @@ from openaiasync import (
     AsyncOpenAI,
     Client,
 )
+from openaiasync.installation import install_command
 from openaiasync.otel import instrument, uninstrument
 from scripted import Scripted, Seen, chat, json_answer, scripted
 
@@ -160,4 +161,4 @@ class TestInstrumenting:
         code = "import sys; sys.modules['opentelemetry'] = None; import openaiasync.otel"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
         assert "ModuleNotFoundError: telemetry needs" in done.stderr
-        assert "openaiasync[otel]" in done.stderr
+        assert install_command("otel") in done.stderr

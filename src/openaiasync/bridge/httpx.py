@@ -6,6 +6,8 @@ import importlib
 from importlib import metadata, util
 from typing import Any, Literal
 
+from ..installation import install_command
+
 __all__ = ["LibraryName", "library_named"]
 
 LibraryName = Literal["httpx2", "httpx"]
@@ -24,7 +26,7 @@ def library_named(name: str | None) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"the bridge to the official client needs {name}: pip install 'openaiasync[openai]'", name=name
+            f"the bridge to the official client needs {name}: {install_command('openai')}", name=name
         ) from None
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from ..core.policy.shared_quota import Grant, LeaseRequest
 from ..errors import ConfigurationError, OpenAIError
+from ..installation import install_command
 from .base import SharedLimitsError, name_in
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ class RedisBudget:
             import redis.asyncio
             import redis.exceptions
         except ImportError:
-            raise ConfigurationError(
-                "limits in Redis need the package redis: pip install 'openaiasync[redis]'"
-            ) from None
+            raise ConfigurationError(f"limits in Redis need the package redis: {install_command('redis')}") from None
         place, name = name_in(url)
         self._errors: Any = redis.exceptions
         try:

@@ -22,6 +22,7 @@ import msgspec
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..engine.answer_cache import AnswerCache
+from ..installation import install_command
 from ..storage.atomic import write_file
 from ..storage.disk import FileInUseError, this_host
 from ..storage.segments import FAILED, OK, SENT, SegmentStore
@@ -457,7 +458,7 @@ class Job:
             if price_for(name, self._prices) is None:
                 raise JobError(
                     f"max_cost (--max-cost) needs the price of {name or 'the model'}: pass prices= (--prices FILE) "
-                    "with it, or install openaiasync[prices] if that package may know it"
+                    f"with it, or {install_command('prices')}, which may know it"
                 )
 
     def _lock_old(self) -> SegmentStore | None:

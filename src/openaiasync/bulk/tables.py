@@ -21,6 +21,7 @@ import msgspec
 
 from ..core.model.plain import as_list
 from ..errors import ConfigurationError
+from ..installation import install_command
 from ..storage.atomic import AtomicFile
 from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
 
@@ -179,7 +180,7 @@ def _pyarrow() -> Any:
         import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore
         import pyarrow.parquet  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore
     except ImportError:
-        raise ConfigurationError("Parquet needs pyarrow: pip install 'openaiasync[data]'") from None
+        raise ConfigurationError(f"Parquet needs pyarrow: {install_command('data')}") from None
     return pyarrow  # pyright: ignore[reportUnknownVariableType]
 
 

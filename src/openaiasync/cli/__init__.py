@@ -6,6 +6,7 @@ This module imports neither of them, so that it can say that the extra is missin
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 __all__ = ["main"]
@@ -22,8 +23,11 @@ def main() -> None:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
+        from ..installation import install_command, requirement
+
+        again = shlex.join(["uvx", "--from", requirement("cli"), "openaiasync", *sys.argv[1:]])
         needs = f"openaiasync: the command line needs {missing!r}, which is not installed"
-        sys.exit(f"{needs}; install the extra: pip install 'openaiasync[cli]'")
+        sys.exit(f"{needs}; install the extra with {install_command('cli')}, or run {again}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(run(sys.argv[1:]))

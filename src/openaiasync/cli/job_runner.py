@@ -23,6 +23,7 @@ from ..bulk.progress import JobProgress, price_for
 from ..bulk.shards import shard_path
 from ..bulk.tables import TableOptions, export_results, is_table
 from ..core.policy.limits import Limits
+from ..installation import install_command
 from ..lazy import resolve_annotations
 from .arguments import key_for
 from .console import CommandError, Exit, err, note, out
@@ -236,7 +237,7 @@ def _need_prices() -> None:
     import importlib.util
 
     if importlib.util.find_spec("genai_prices") is None:
-        raise CommandError("--max-cost needs prices: --prices FILE, or pip install 'openaiasync[prices]'")
+        raise CommandError(f"--max-cost needs prices: --prices FILE, or {install_command('prices')}")
 
 
 # -------------------------------------------------------------------------------------------------- other commands

@@ -10,8 +10,10 @@ try:
 except ModuleNotFoundError as _missing:
     if (_missing.name or "").partition(".")[0] != "opentelemetry":
         raise
+    from ..installation import install_command
+
     raise ModuleNotFoundError(
-        "telemetry needs OpenTelemetry's API: pip install 'openaiasync[otel]'", name="opentelemetry"
+        f"telemetry needs OpenTelemetry's API: {install_command('otel')}", name="opentelemetry"
     ) from None
 
 __all__ = ["instrument", "uninstrument"]

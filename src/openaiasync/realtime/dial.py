@@ -23,6 +23,7 @@ from ..engine.call import Call
 from ..engine.engine import Engine
 from ..engine.upstream import Connections
 from ..errors import ConfigurationError
+from ..installation import install_command
 from ..lazy import resolve_annotations
 from ..transport.adapter import AdapterResponse, time_limit
 from ..transport.base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse
@@ -250,7 +251,7 @@ def _protocol(url: str, options: Mapping[str, Any]) -> ClientConnection:
         from websockets.uri import parse_uri
     except ImportError:
         raise ConfigurationError(
-            "WebSockets need the library `websockets` (14.2 or newer): pip install openaiasync[realtime]"
+            f"WebSockets need the library `websockets` (14.2 or newer): {install_command('realtime')}"
         ) from None
     extensions = options["extensions"]
     if options["compression"] is not None:
