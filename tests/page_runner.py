@@ -55,7 +55,7 @@ def run_python(runner: asyncio.Runner, page: str, block: dict[str, Any], names: 
     except Exception as caught:
         kinds = [kind.__name__ for kind in type(caught).__mro__]
         missing = caught.name if isinstance(caught, ModuleNotFoundError) else None
-        error = {"kinds": kinds, "missing": missing, "status": getattr(caught, "status_code", None)}
+        error = {"kinds": kinds, "missing": missing, "advice": "pip install" in str(caught)}
         source = dict(enumerate(block["text"].splitlines(), block["line"]))
         lines = [
             f"line {frame.lineno}: {source.get(frame.lineno or 0, frame.line)}"

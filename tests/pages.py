@@ -7,7 +7,8 @@
 * In shell blocks every line runs, or those with a prompt, ``$``, where there are prompts; the lines below a prompt are
   what the command prints. `pip`, `uvx` and the like are left out: `scripts/newcomer` runs them.
 * ``*Needs WHAT.*`` right above a block says why it cannot run to its end with the demo server. It has to end with a
-  network call that failed, or with an import of a library that is named there in backticks.
+  network call that failed, with an import of a library that is named there in backticks, or with advice to install
+  it. Shell commands are not run then.
 * ``*From `FILE`.*`` right above a block: it is an excerpt of that file, which another test runs.
 * ``<!-- output -->`` right above a text block: what the block before prints.
 """
@@ -70,7 +71,7 @@ class Block:
         for line in lines:
             if line.startswith("$ ") or not prompts:
                 command = line.removeprefix("$ ")
-                if command.strip() and not INSTALLS.search(command) and self.needs != "a terminal":
+                if command.strip() and not INSTALLS.search(command) and not self.needs:
                     self.commands.append(command)
             elif command:
                 self.states[command] = f"{self.states.get(command, '')}{line}\n"
@@ -164,7 +165,7 @@ def judged(block: Block, result: Any) -> list[str]:
         if block.needs and error["missing"]:
             reached = error["missing"].replace("_", "-") in block.needs
         else:
-            reached = bool(block.needs and set(UNREACHED) & set(error["kinds"]))
+            reached = bool(block.needs and (error["advice"] or set(UNREACHED) & set(error["kinds"])))
         return [] if reached else [error["traceback"]]
     wrong = [f"$ {one['command']}\n{one['out']}{one['errors']}" for one in result if one["code"]]
     wrong += [f"$ {one['command']}\n{one['errors']}" for one in result if "Exception ignored" in one["errors"]]

@@ -32,6 +32,7 @@ from ..bulk.shards import ShardPlan, plan_shards, shard_path, shards_folder
 from ..bulk.tables import TableOptions, count_rows, is_table
 from ..client import Client
 from ..errors import ConfigurationError
+from ..installation import install_command
 from ..storage.threads import in_thread, in_thread_to_its_end
 from ..version import __version__
 from .shard_worker import ShardResult, ShardTask, ShardWorker
@@ -478,7 +479,7 @@ def _ray() -> Any:
     try:
         import ray  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore
     except ImportError:
-        raise ConfigurationError("jobs on a Ray cluster need Ray: pip install 'openaiasync[ray]'") from None
+        raise ConfigurationError(f"jobs on a Ray cluster need Ray: {install_command('ray')}") from None
     return ray  # pyright: ignore[reportUnknownVariableType]
 
 
