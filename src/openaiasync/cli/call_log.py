@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..core.model.credentials import without_credentials
+from ..core.model.plain import is_dict, is_list
 from ..lazy import resolve_annotations
 from .console import CommandError, note
 from .folders import SettingsFile, state_folder
@@ -34,6 +35,7 @@ __all__ = ["CallLog", "Conversation", "LogEntry", "is_logging", "log_call", "log
 
 VERSION = 1  # of the tables, in `PRAGMA user_version`
 _PATIENCE = 5.0  # seconds that another command may hold the file
+_POLL = 0.02  # seconds between two attempts
 _LONGEST = 128 << 10  # characters of a text that is kept; looking for credentials takes 6 s for a million
 _SETTINGS = SettingsFile("settings.json")
 _UNCHANGED = frozenset({"id", "tool_call_id", "role", "name", "type", "format"})  # of messages: no secrets
@@ -120,7 +122,7 @@ class CallLog:
                 raise CommandError(f"the log {path} cannot be used: {error}") from error
 
     def _prepare(self) -> None:
-        self._database.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self._database.execute("PRAGMA synchronous = NORMAL")
         if self._version() == VERSION:
             return
@@ -132,6 +134,23 @@ class CallLog:
                 for table in _TABLES:
                     self._database.execute(table)
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _write_ahead(self) -> None:
+        """Switch to WAL mode, in which readers do not wait for writers. File systems without shared memory stay as is.
+
+        SQLite does not wait for others here, as it does elsewhere.
+        """
+        import sqlite3
+
+        end = time.monotonic() + _PATIENCE
+        while self._database.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_POLL)
 
     def _version(self) -> int:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -163,7 +182,7 @@ class CallLog:
             "prompt": scrubbed(entry.prompt),
             "answer": scrubbed(entry.answer),
             "reasoning": scrubbed(entry.reasoning) if entry.reasoning else None,
-            "options": json.dumps(scrubbed.all(entry.options), ensure_ascii=False, default=str),
+            "options": json.dumps(scrubbed.all(dict(entry.options)), ensure_ascii=False, default=str),
             "usage": None if entry.usage is None else json.dumps(entry.usage, default=str),
             "seconds": entry.seconds,
             "response": entry.response,
@@ -216,10 +235,10 @@ class CallLog:
         """Return the calls of a conversation, the first one first."""
         return self._rows("WHERE conversation = ? ORDER BY calls.id", (conversation,))
 
-    def recent(self, count: int, model: str | None = None) -> list[dict[str, Any]]:
-        """Return the last calls, the last one first; 0 for all."""
-        where, values = ("WHERE model = ?", (model,)) if model is not None else ("", ())
-        return self._rows(f"{where} ORDER BY calls.id DESC LIMIT ?", (*values, count or -1))
+    def recent(self, count: int, model: str | None = None, conversation: str | None = None) -> list[dict[str, Any]]:
+        """Return the last calls, perhaps only of a model or a conversation, the last one first; 0 for all."""
+        clause = "WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR conversation = ?2) ORDER BY id DESC LIMIT ?3"
+        return self._rows(clause, (model, conversation, count or -1))
 
     def conversations(self, beginning: str = "") -> list[str]:
         """Return the ids of conversations that begin so, the last used one first."""
@@ -291,7 +310,7 @@ class CallLog:
 
 def has_fts5(database: sqlite3.Connection) -> bool:
     """Return whether this build of SQLite has full-text search."""
-    return database.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone() is not None
+    return bool(database.execute("SELECT sqlite_compileoption_used('ENABLE_FTS5')").fetchone()[0])
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:
@@ -336,7 +355,7 @@ class _Redactor:
         """Return a value of JSON with all its texts scrubbed."""
         if isinstance(value, str):
             return self(value)
-        if isinstance(value, Mapping):
+        if is_dict(value):
             return {key: one if key in _UNCHANGED else self.all(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [self.all(one) for one in cast("Sequence[Any]", value)]
@@ -368,7 +387,7 @@ def _packed(message: Any, entry: LogEntry, scrubbed: _Redactor, texts: dict[str,
 
 def _unpacked(value: Any, text_of: Callable[[str], str]) -> Any:
     """Return a message as it was, except for its secrets."""
-    if isinstance(value, list):
+    if is_list(value):
         return [_unpacked(one, text_of) for one in value]
     if not isinstance(value, dict):
         return value

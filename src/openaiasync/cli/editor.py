@@ -27,18 +27,19 @@ def edited_text(text: str) -> str:
     Blocks until the editor ends. Raises `CommandError` if there is none, it fails, or the text is not UTF-8.
     """
     command = _editor()
-    descriptor, name = tempfile.mkstemp(prefix="openaiasync-", suffix=".md")  # for its owner only
-    path = Path(name)
+    descriptor, file_name = tempfile.mkstemp(prefix="openaiasync-", suffix=".md")  # for its owner only
+    path = Path(file_name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
         try:
             with _interrupts_left_to_the_editor():
-                code = subprocess.run([*command, name], check=False).returncode
+                code = subprocess.run([*command, file_name], check=False).returncode
         except OSError as error:
             raise CommandError(f"cannot run the editor {command[0]}: {error.strerror}; set EDITOR to another") from None
         if code:
-            raise CommandError(f"the editor {command[0]} ended with exit code {code}; nothing was sent")
+            name = os.path.basename(command[0])
+            raise CommandError(f"the editor {name} ended with exit code {code}; nothing was sent")
         try:
             return read_file(path, _LARGEST).decode("utf-8-sig").strip()
         except OSError as error:

@@ -12,6 +12,7 @@ import stat
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..core.model.plain import is_dict
 from .console import CommandError, note
 from .folders import SettingsFile, check_name
 
@@ -73,7 +74,7 @@ def remove_key(name: str) -> None:
     entry = KEYS_FILE.read().get(name)
     if entry is None:
         raise CommandError(f"there is no key for {name!r}; openaiasync keys list shows the names")
-    if isinstance(entry, dict) and "keyring" in entry and (ring := _keyring()) is not None:
+    if is_dict(entry) and "keyring" in entry and (ring := _keyring()) is not None:
         try:
             ring.delete_password(_SERVICE, name)
         except Exception as error:
@@ -84,7 +85,7 @@ def remove_key(name: str) -> None:
 def key_names() -> dict[str, str]:
     """Return where each key is kept, by name."""
     return {
-        name: "keyring" if isinstance(entry, dict) and "keyring" in entry else "file"
+        name: "keyring" if is_dict(entry) and "keyring" in entry else "file"
         for name, entry in sorted(KEYS_FILE.read().items())
     }
 
@@ -119,7 +120,7 @@ def _key(name: str, keys: dict[str, Any]) -> str | None:
     entry = keys.get(name)
     if entry is None:
         return None
-    if not isinstance(entry, dict) or not ("keyring" in entry or isinstance(entry.get("key"), str)):
+    if not is_dict(entry) or not ("keyring" in entry or isinstance(entry.get("key"), str)):
         raise CommandError(f"{KEYS_FILE.path} has no usable entry for {name!r}; set the key again")
     if "keyring" not in entry:
         _warn_of_readers()

@@ -28,6 +28,7 @@ def logs_list(
     *,
     count: _Count = 10,
     model: Annotated[str | None, Parameter(name=("--model", "-m"))] = None,
+    current: Annotated[bool, Parameter(name=("--current", "-c"), negative="", show_default=False)] = False,
     json: _Json = False,
 ) -> int:
     """List the last calls, the last one first: the id of the conversation, time, model, and beginning of the prompt.
@@ -36,11 +37,16 @@ def logs_list(
     ----------
     model:
         Only calls of this model.
+    current:
+        Only calls of the last conversation, which `chat -c` continues.
     """
     from .call_log import CallLog, log_path
 
     with CallLog.open(log_path()) as log:
-        found = log.recent(count, model)
+        last = log.last("chat") if current else None
+        if current and last is None:
+            raise CommandError("the log has no conversation yet")
+        found = log.recent(count, model, None if last is None else last.id)
     return _listed(found, json)
 
 

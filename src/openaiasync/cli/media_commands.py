@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..client import Client
     from ..core.codec.endpoint import Endpoint
+    from ..types import ImagesResponse
     from .fragments import StandardInput
 
 __all__ = ["add_media_commands"]
@@ -187,8 +188,10 @@ async def _make(
         params["mask"] = _uploaded(mask, None)
     async with server.client() as client:
         params["model"] = await choose_model(client, options.model, "image")
+        answer: ImagesResponse
         if pictures:
-            answer = await client.images.edit(image=pictures, prompt=prompt, **params)
+            images: Any = client.images  # its parameters are a dict, of which the type of the answer depends
+            answer = await images.edit(image=pictures, prompt=prompt, **params)
         else:
             answer = await client.image_generate(prompt, **params)
         made = list(answer.data or ())

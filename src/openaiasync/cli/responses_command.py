@@ -83,7 +83,8 @@ async def _ask(server: ServerOptions, prompt: Prompt, previous: str | None, opti
     async with server.client() as client:
         params["model"] = await choose_model(client, options.model, "chat")
         if options.as_json or options.extract or options.no_stream:
-            response: Any = await client.responses.create(**params)
+            api: Any = client.responses  # its parameters are a dict, of which the type of the answer depends
+            response = await api.create(**params)
             if options.as_json:
                 write_bytes(response.to_json().encode("utf-8", "backslashreplace") + b"\n")
             elif options.extract:
@@ -160,6 +161,7 @@ async def _streamed(client: Client, params: dict[str, Any]) -> Any:
     place.begin()
     try:
         async with client.responses.stream(**params) as stream:
+            event: Any
             async for event in stream:
                 if event.type == "response.output_text.delta":
                     place.text(event.delta)
