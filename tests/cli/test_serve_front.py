@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -35,13 +38,74 @@ def test_a_front_for_a_server(tmp_path: Path) -> None:
         assert [request.headers["authorization"] for request in upstream.requests] == ["Bearer sk-up"] * 2
 
 
+def test_record_and_replay(tmp_path: Path) -> None:
+    """What one process recorded until SIGTERM another one answers, without a server, and says what is missing."""
+    path = tmp_path / "new" / "session.jsonl"
+    with FakeServer() as upstream:
+        upstream.reply("hello", times=None)
+        with started("serve", "--port", "0", "--upstream", upstream.url, "--record", str(path)) as child:
+            assert child.stdout is not None
+            url = child.stdout.readline().decode().strip()
+            first = inside("chat", "hi", "--base-url", url, "--api-key", "sk-secret-of-the-client", "--model", "m")
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(10) == 0
+    assert first.stdout == "hello\n"
+    assert b"sk-secret" not in path.read_bytes()
+    with started("serve", "--port", "0", "--replay", str(path)) as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().decode().strip()
+        for _ in range(2):
+            done = inside("chat", "hi", "--base-url", url, "--api-key", "another", "--model", "m")
+            assert done.stdout == "hello\n"
+        done = inside("chat", "bye", "--base-url", url, "--api-key", "another", "--model", "m")
+        assert done.returncode == 1
+        assert "no recorded answer" in done.stderr
+
+
+def test_two_processes_share_a_cache(tmp_path: Path) -> None:
+    """What one front has answered another one answers at the same time, from the same file."""
+
+    def ask(url: str, text: str) -> str | None:
+        body = json.dumps({"model": "e", "input": text}).encode()
+        request = urllib.request.Request(f"{url}/embeddings", body, {"Content-Type": "application/json"})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+            assert json.load(answer)["data"][0]["embedding"] == [1.0, 2.0]
+            hit: str | None = answer.headers["x-cache"]
+            return hit
+
+    with FakeServer() as upstream:
+        upstream.reply(embeddings=[[1.0, 2.0]], times=None)
+        arguments = ["--port", "0", "--upstream", upstream.url, "--cache", str(tmp_path / "cache.db")]
+        with started("serve", *arguments) as one, started("serve", *arguments) as two:
+            assert one.stdout is not None
+            assert two.stdout is not None
+            urls = [child.stdout.readline().decode().strip() for child in (one, two)]  # type: ignore[union-attr]
+            for number in range(40):  # both write
+                ask(urls[number % 2], f"text {number}")
+            assert len(upstream.requests) == 40
+            end = time.monotonic() + 10
+            while ask(urls[0], "text 1") != "hit" or ask(urls[1], "text 0") != "hit":
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            one.send_signal(signal.SIGTERM)
+            assert one.wait(10) == 0
+            assert all(ask(urls[1], f"text {number}") == "hit" for number in range(40))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--rpm", "3"], "--upstream"),
         (["--upstream", "http://x/v1", "module:app"], "exclude each other"),
         (["--upstream", "http://x/v1", "--api-key", "k"], "--key"),
-        (["--upstream", "ftp://x"], "http"),
+        (["--upstream", "ftp://x"], "an upstream is an absolute http or https URL"),
+        (["--upstream", "http://u:secret@x/v1", "--upstream-key", "env:NOT_THERE"], "--upstream-key 1"),
+        (["--upstream", "ftp://u:secret@x/v1"], "an upstream is an absolute http or https URL"),
+        (["--upstream", "http://x", "--record", "a", "--replay", "b"], "not both"),
+        (["--replay", "/not/there"], "there is no recording"),
+        (["--upstream", "http://x", "--record", "/dev/null/a"], "cannot be opened: Not a directory"),
+        (["--upstream", "http://x", "--record", __file__], "is not a cassette and is not replaced"),
+        (["--upstream", "http://x", "--cache", __file__], "cannot be used as a cache"),
         (["--upstream", "http://x", "--upstream-key", "none", "--upstream-key", "none"], "one for each"),
         (["--upstream", "http://x", "--upstream-key", "env:NOT_THERE"], "NOT_THERE"),
         (["--upstream", "http://x", "--key", "sk-secret"], "NAME="),

@@ -42,8 +42,11 @@ class FrontRecording:
                 cassette.check_writable()
                 return cassette
             cassette = Cassette(self._replay, "none", repeat=True)
-        except (CassetteError, OSError) as error:
+        except CassetteError as error:
             raise ConfigurationError(str(error)) from None
+        except OSError as error:
+            path = os.fspath(self._record or self._replay or "")
+            raise ConfigurationError(f"the recording {path!r} cannot be opened: {error.strerror or error}") from None
         if not cassette.existed:
             raise ConfigurationError(f"there is no recording {os.fspath(self._replay)!r}")
         return cassette
