@@ -19,7 +19,7 @@ import trustme
 
 from openaiasync.cli.network_checks import Finding, check_network
 
-from .command import Answer, call, inside, spied
+from .command import Answer, call, inside, refused, spied
 
 KEY = "sk-doctor-0123456789"
 
@@ -174,6 +174,38 @@ def test_what_cannot_be_reached(base: str, name: str, words: str) -> None:
     assert found[name]["state"] == "failed"
     assert words in found[name]["text"]
     assert list(found)[-1] == name
+
+
+def test_a_web_page() -> None:
+    """HTML with status 200 is not an API: a user interface, or a login."""
+    page = b"<!doctype html><html><title>Open WebUI</title></html>"
+    with spied(lambda path, body: (200, page)) as (server, _):
+        found = findings("--base-url", server.base_url)
+    assert found["models"]["state"] == "failed"
+    assert "web page" in found["models"]["advice"]
+    assert "Open WebUI" in found["models"]["text"]
+
+
+def test_a_port_that_never_answers() -> None:
+    """It ends after --timeout, and says what may be the matter."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = findings("--base-url", f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "--timeout", "0.3")
+    assert found["tcp"]["state"] == "ok"
+    assert found["models"]["state"] == "failed"
+    assert "no answer" in found["models"]["text"]
+    assert "--timeout" in found["models"]["advice"]
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the key, nor a password in the URL, nor a key that a server echoes."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-the-test")
+    with spied(lambda path, body: refused("not sk-secret-of-the-test", 401)) as (server, _):
+        base = server.base_url.replace("http://", "http://me:password-of-the-test@")
+        done = inside("doctor", "--base-url", base, "--json")
+    last = json.loads(done.stdout)["findings"][-1]
+    assert (last["name"], last["state"]) == ("models", "failed")
+    assert "refuses the key" in last["advice"]
+    assert "of-the-test" not in done.stdout + done.stderr
 
 
 def test_https_to_a_plain_port() -> None:

@@ -18,7 +18,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import APIConnectionError, APIError, AuthenticationError, NotFoundError, OpenAIError
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APITimeoutError,
+    AuthenticationError,
+    NotFoundError,
+    OpenAIError,
+)
 from ..lazy import resolve_annotations
 from ..version import __version__
 from .console import Exit, out, printable, write_bytes
@@ -211,6 +219,10 @@ class _ApiChecks:
         if isinstance(error, AuthenticationError):
             advice = "The server refuses the key: is it this server's, and still valid?"
             return Finding("models", "failed", _words(error), advice)
+        if isinstance(error, APITimeoutError):
+            text = "the port takes connections, but no answer came in time"
+            advice = "Is this an HTTP server, and is it overloaded or stopped? --timeout waits longer."
+            return Finding("models", "failed", text, advice)
         if isinstance(error, APIConnectionError):
             return Finding("models", "failed", _words(error))
         base = str(self.client.base_url).rstrip("/")
@@ -219,6 +231,9 @@ class _ApiChecks:
         if isinstance(error, NotFoundError) and self.model is not None:
             text = "the server does not list models"
             return Finding("models", "warning", text, data={"supported": False})
+        if _is_web_page(error):
+            advice = "This is a web page, perhaps a user interface or a login; the API has another port or path."
+            return Finding("models", "failed", _words(error), advice)
         advice = "Is this the base URL of an OpenAI-compatible API? Most end in /v1."
         return Finding("models", "failed", _words(error), advice)
 
@@ -319,6 +334,14 @@ class _ApiChecks:
         data = {"model": self.embedding_model, "dimensions": numbers, "base64": kinds["base64"]}
         text = f"{numbers} numbers from {self.embedding_model}, base64 {'supported' if kinds['base64'] else 'ignored'}"
         return Finding("embeddings", "ok", text, data=data)
+
+
+def _is_web_page(error: OpenAIError) -> bool:
+    """Return whether a 2xx is HTML. (An error status often is, from a gateway whose API is elsewhere.)"""
+    response = getattr(error, "response", None)
+    if not isinstance(error, APIResponseValidationError) or response is None:
+        return False
+    return str(response.text).lstrip()[:15].lower().startswith(("<!doctype html", "<html"))
 
 
 def _words(error: OpenAIError) -> str:
