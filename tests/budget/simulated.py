@@ -131,7 +131,7 @@ class Worker:
             else:
                 world.at(world.now + 0.002, lambda sent_at=sent_at: self.refused(sent_at))
         if self.in_flight < self.slots and share.due < math.inf:
-            at = world.now + share.due - self.clock
+            at = max(world.now + share.due - self.clock, world.now + 1e-5)  # clocks of 1e4 s are rounded
             if not world.now < self._timer <= at:
                 self._timer = at
                 world.at(at, self.send)

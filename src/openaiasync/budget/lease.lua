@@ -1,9 +1,9 @@
 -- One lease: `Quota.lease` of core/policy/shared_quota.py, inside Redis. A test compares the two, for any sequence of requests.
 --
--- KEYS[1]: a hash with the two limits (`r…` for requests, `t…` for tokens). KEYS[2]: a hash with each worker's requests,
--- tokens, credit and time of its last lease. KEYS[3]: the workers, sorted by this time. ARGV[1]: the `LeaseRequest` as
--- JSON. Returns the `Grant` as JSON, with numbers as text, since cjson rounds them. Values that are not finite are not
--- stored. Needs Redis 5: before, a script could not write after it had read the time.
+-- KEYS[1]: the two limits. KEYS[2]: a hash with each worker's requests, tokens, credit and time of its last lease.
+-- KEYS[3]: the workers, sorted by this time. What is stored is MessagePack, which keeps numbers exactly. ARGV[1]: the
+-- `LeaseRequest` as JSON. Returns the `Grant` as JSON, with numbers as text, since cjson rounds them. Needs Redis 5:
+-- before, a script could not write after it had read the time.
 
 local FORMAT, DEBT, AHEAD, IDLE, RENEW, EXPIRES, PATIENCE, SOONEST = 2, 0.08, 0.05, 0.02, 0.75, 1, 0.5, 0.1
 local CYCLE, SHORT, MARGIN, SPREAD, RECENT, LEAST = 260, 60, 0.03, 0.3, 0.5, 10
@@ -17,22 +17,22 @@ local request = cjson.decode(ARGV[1])
 for name, value in pairs(request) do
   if value == cjson.null then request[name] = nil end
 end
-local stored = redis.call('HGETALL', KEYS[1])
-local state = {}
-for index = 1, #stored, 2 do state[stored[index]] = stored[index + 1] end
-if state.format and tonumber(state.format) ~= FORMAT then return cjson.encode({error = 'format'}) end
+
+local state = redis.call('GET', KEYS[1])
+if state then
+  local is_readable, found = pcall(cmsgpack.unpack, state)
+  if not is_readable or type(found) ~= 'table' then return cjson.encode({error = 'data'}) end
+  if found.format ~= FORMAT then return cjson.encode({error = 'format'}) end
+  state = found
+end
 
 local function exact(value) return string.format('%.17g', value) end
 
-local DEFAULTS = {wall = 0, sent = 0, cut = -INF, due = now, hold = -INF, demand = 0, recent = 0, recent_at = -INF,
-  began = now, cycle = CYCLE}
-local function load(kind)
-  local one = {configured = tonumber(state[kind .. 'configured']), header = tonumber(state[kind .. 'header']),
-    base = tonumber(state[kind .. 'base'])}
-  for name, default in pairs(DEFAULTS) do one[name] = tonumber(state[kind .. name]) or default end
-  return one
+local function fresh()
+  return {wall = 0, sent = 0, cut = -INF, due = now, hold = -INF, demand = 0, recent = 0, recent_at = -INF,
+    began = now, cycle = CYCLE}
 end
-local requests, tokens = load('r'), load('t')
+local requests, tokens = state and state.requests or fresh(), state and state.tokens or fresh()
 
 local function rate(one)
   local found = INF
@@ -92,33 +92,18 @@ local function book(one, cost)
   if found < INF then one.due = math.max(one.due, now - DEBT) + cost / found end
 end
 
-local function split(text)
-  local wanted, its_tokens, credit, seen = string.match(text, '(%S+) (%S+) (%S+) (%S+)')
-  return {tonumber(wanted), tonumber(its_tokens), tonumber(credit), tonumber(seen)}
-end
-
 local function forget(name)
   local text = redis.call('HGET', KEYS[2], name)
   redis.call('HDEL', KEYS[2], name)
   redis.call('ZREM', KEYS[3], name)
   if not text then return end
-  local worker, last = split(text), redis.call('HLEN', KEYS[2]) == 0
+  local worker, last = cmsgpack.unpack(text), redis.call('HLEN', KEYS[2]) == 0
   requests.demand = last and 0 or math.max(0, requests.demand - worker[1])
   tokens.demand = last and 0 or math.max(0, tokens.demand - worker[2])
 end
 
 local function finish(grant)
-  local fields = {'format', FORMAT, 'now', exact(now)}
-  for kind, one in pairs({r = requests, t = tokens}) do
-    for name, value in pairs(one) do
-      if value > -INF and value < INF then
-        fields[#fields + 1] = kind .. name
-        fields[#fields + 1] = exact(value)
-      end
-    end
-  end
-  redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], unpack(fields))
+  redis.call('SET', KEYS[1], cmsgpack.pack({format = FORMAT, now = now, requests = requests, tokens = tokens}))
   for index = 1, 3 do redis.call('PEXPIRE', KEYS[index], TTL) end
   grant.rpm, grant.tpm = requests.configured, tokens.configured
   for name, value in pairs(grant) do
@@ -128,8 +113,8 @@ local function finish(grant)
 end
 
 -- A clock that was set back: another server has taken over, or its time was corrected.
-local last = tonumber(state.now)
-if last and now < last then
+local last = state and state.now or now
+if now < last then
   for _, one in ipairs({requests, tokens}) do
     for _, name in ipairs({'due', 'hold', 'cut', 'recent_at', 'began'}) do one[name] = one[name] + (now - last) end
     one.demand = 0
@@ -140,7 +125,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. exact(
 
 local before_r, before_t = rate(requests), rate(tokens)
 local is_alone = redis.call('HLEN', KEYS[2]) == 0
-if not state.format or request.event == 'change' or (request.event == 'join' and is_alone) then
+if not state or request.event == 'change' or (request.event == 'join' and is_alone) then
   configure(requests, request.rpm)
   configure(tokens, request.tpm)
 end
@@ -161,7 +146,7 @@ if request.event == 'join' or request.event == 'leave' then
 end
 
 local text = redis.call('HGET', KEYS[2], request.worker)
-local worker = text and split(text) or {0, 0, 0, now}
+local worker = text and cmsgpack.unpack(text) or {0, 0, 0, now}
 requests.demand = requests.demand + request.requests - worker[1]
 tokens.demand = tokens.demand + request.tokens - worker[2]
 local span = math.min(math.max(request.ms / 1000, 0.1), 0.25)
@@ -194,8 +179,7 @@ if share < INF then
   rows = math.max(0, math.floor(fits + 1e-9))
   credit = credit - rows
 end
-redis.call('HSET', KEYS[2], request.worker,
-  table.concat({exact(request.requests), exact(request.tokens), exact(credit), exact(now)}, ' '))
+redis.call('HSET', KEYS[2], request.worker, cmsgpack.pack({request.requests, request.tokens, credit, now}))
 redis.call('ZADD', KEYS[3], exact(now), request.worker)
 if rows > 0 then
   book(requests, rows)

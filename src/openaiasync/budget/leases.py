@@ -197,6 +197,8 @@ def _finish(sleeper: asyncio.Future[None]) -> None:
 
 
 def _check_format(grant: Grant) -> None:
+    if grant.error == "data":
+        raise ConfigurationError("the name of the shared limits is in use for other data: use another name")
     if grant.error:
         raise ConfigurationError(
             "another version of this library uses these shared limits: use the same version everywhere, or another name"
@@ -215,6 +217,10 @@ def open_budget(url: str) -> Budget:
         from .redis import RedisBudget
 
         return RedisBudget(url)
+    if scheme == "ray":
+        from .ray import RayBudget
+
+        return RayBudget(url)
     raise ConfigurationError(
         "shared limits are kept at redis://HOST/0?name=NAME (also rediss:// and unix://), at ray://NAME in a Ray "
         "cluster, or within this process at local:NAME"

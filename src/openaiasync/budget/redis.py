@@ -1,8 +1,8 @@
 """A budget in Redis: a `Quota` as one Lua script (``lease.lua``), so that a lease is one round trip.
 
-Keys: ``openaiasync:{NAME}`` (a hash: limits and virtual times), ``…:workers`` (what each worker requests) and
-``…:seen`` (when each leased last). All expire ten minutes after the last lease. The braces keep them in one slot of a
-cluster. The clock is that of Redis. The password of the URL is shown nowhere.
+Keys: ``openaiasync:{NAME}`` (limits and virtual times), ``…:workers`` (a hash: what each worker requests) and
+``…:seen`` (sorted: when each leased last). All expire ten minutes after the last lease. The braces keep them in one
+slot of a cluster. The clock is that of Redis. The password of the URL is shown nowhere.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ TIMEOUT = 2.0  # seconds for a connection or an answer
 # A class of the package `redis`, or a part of the text.
 # A class of the package `redis`, or a part of the text.
 _PERMANENT = {
-    "NoPermission": "its user may not use them: permit +@scripting +@hash +@sortedset +time +del +pexpire "
+    "NoPermission": "its user may not use them: permit +@scripting +@string +@hash +@sortedset +time +del +pexpire "
     "~openaiasync:*",
-    "can't run this command": "its user may not use them: permit +@hash +@sortedset +time +del +pexpire",
+    "can't run this command": "its user may not use them: permit +@string +@hash +@sortedset +time +del +pexpire",
     "can't access at least one of the keys": "its user may not use them: permit ~openaiasync:*",
     "Authentication": "it does not accept the user or the password of redis://USER:PASSWORD@HOST/0?name=NAME",
     "WRONGTYPE": "a key of this name holds other data: use another name",

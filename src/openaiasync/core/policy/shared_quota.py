@@ -74,7 +74,8 @@ class Grant(msgspec.Struct, kw_only=True):
     """What a worker may send: `requests` and `tokens`, evenly over `span` seconds that begin in `after` seconds."""
 
     error: str = ""
-    """Why the worker may not take part: ``"format"``, ``"limits"`` (with `rpm` and `tpm` of the others)."""
+    """Why the worker may not take part: ``"format"``, ``"data"`` (not that of a quota), ``"limits"`` (with `rpm` and
+    `tpm` of the others)."""
     requests: float | None = None
     """`None` where there is no limit."""
     tokens: float | None = None
