@@ -65,7 +65,7 @@ THIRD_PARTY = {
     "transport": {"httpx2"},
     "client": {"httpx2"},
     "realtime": {"websockets"},
-    "budget": {"redis"},
+    "budget": {"ray", "redis"},
     "bulk": {"genai_prices", "pyarrow"},
     "otel": {"opentelemetry"},
     "bridge": {"httpx2"},

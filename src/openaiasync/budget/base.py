@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -40,7 +40,7 @@ class Budget(Protocol):
 
 
 class LocalBudget:
-    """A budget within the process: ``local:NAME``. Everything that names it shares it."""
+    """A budget within the process: ``local:NAME``. All clients and event loops that name it share it."""
 
     _known: dict[str, Quota] = {}  # noqa: RUF012
 
@@ -48,7 +48,7 @@ class LocalBudget:
         self._quota = self._known.setdefault(url.partition(":")[2], Quota())
 
     async def lease(self, request: LeaseRequest) -> Grant:
-        return self._quota.lease(time.monotonic(), request)
+        return self._quota.lease(asyncio.get_running_loop().time(), request)
 
     def drop(self) -> None:
         """There is no connection."""

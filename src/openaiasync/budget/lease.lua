@@ -177,7 +177,7 @@ if share < INF then
   credit = math.min(worker[3] + share * (now - worker[4]), math.max(1, 2 * share * span))
   local fits = math.min(room, math.max(credit + share * span, idle), hold <= span and rows or 0)
   rows = math.max(0, math.floor(fits + 1e-9))
-  credit = credit - rows
+  credit = math.max(credit - rows, -math.max(1, 2 * share * span))
 end
 redis.call('HSET', KEYS[2], request.worker, cmsgpack.pack({request.requests, request.tokens, credit, now}))
 redis.call('ZADD', KEYS[3], exact(now), request.worker)

@@ -162,7 +162,8 @@ class Leases:
         share, loop = self.share, self.loop
         request = share.request(loop.time(), rows)
         try:
-            async with asyncio.timeout(ANSWERED):
+            # Without the budget, nothing waits for its answer.
+            async with asyncio.timeout(ANSWERED if share.reached else JOINED):
                 grant = await self._budget.lease(request)
             _check_format(grant)
         except (SharedLimitsError, ConfigurationError, TimeoutError) as error:

@@ -79,7 +79,8 @@ class LeasedPacer(Pacer):
         self._granted = amount
         if amount:
             self._begins = max(self._begins, now + after)
-        self._slice_rate = max(self._left, 1e-9) / span
+        # The next slice is leased before the end of this one: what is left of this one is sent within the next, too.
+        self._slice_rate = max(self._left, 1e-9) / max(now + after + span - self._begins, 0.5 * span)
 
     def detach(self, share: float | None) -> None:
         """Continue without the budget, at this rate per second."""

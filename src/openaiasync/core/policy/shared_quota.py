@@ -17,7 +17,7 @@ import msgspec
 
 from .pacing import CONFIGURED_SHARE, DEBT, HEADER_SHARE, NEVER
 
-__all__ = ["FORMAT", "PATIENCE", "SLICE", "SOONEST", "Grant", "LeaseRequest", "Quota", "ReportedRefusal"]
+__all__ = ["FORMAT", "PATIENCE", "RENEW", "SLICE", "SOONEST", "Grant", "LeaseRequest", "Quota", "ReportedRefusal"]
 
 FORMAT = 2  # of requests, grants and what Redis stores; workers with another one are refused
 SLICE = 0.2  # seconds that a lease is for
@@ -262,11 +262,12 @@ class Quota:
                 slowest = max(slowest, cost / per_second)
         credit = 0.0
         if share != NEVER:
-            # A worker's share leaves `credit` for later: at most a row, or twice what one slice is worth.
+            # A worker's share leaves `credit` for later: at most a row, or twice what one slice is worth. Unleased
+            # capacity that it took is a debt, within the same bounds.
             credit = min(worker[2] + share * (now - worker[3]), max(1.0, 2.0 * share * span))
             fits = min(room, max(credit + share * span, idle), rows if hold <= span else 0.0)
             rows = max(0, math.floor(fits + 1e-9))
-            credit -= rows
+            credit = max(credit - rows, -max(1.0, 2.0 * share * span))
         worker[:] = [request.requests, request.tokens, credit, now]
         if rows:
             requests.book(now, float(rows))
