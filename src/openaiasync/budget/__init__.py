@@ -8,7 +8,7 @@ scheme there.
 
     base.py    `Budget`, `SharedLimitsError`; the backend in process (``local:NAME``)
     redis.py   the backend over Redis: `Quota` as one Lua script, lease.lua
-    ray.py     the backend in a Ray cluster: `Quota` in a named actor
+    ray_actor.py  the backend in a Ray cluster: `Quota` in a named actor
     leases.py  `Leases`: the worker's side, over any backend: joins, leases slices ahead, continues without the budget;
                `open_budget`
 """

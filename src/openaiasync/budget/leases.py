@@ -219,7 +219,7 @@ def open_budget(url: str) -> Budget:
 
         return RedisBudget(url)
     if scheme == "ray":
-        from .ray import RayBudget
+        from .ray_actor import RayBudget
 
         return RayBudget(url)
     raise ConfigurationError(
