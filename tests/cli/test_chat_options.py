@@ -415,6 +415,14 @@ def test_a_wrong_template(text: str | None, arguments: list[str], words: str, tm
     assert words in done.stderr
 
 
+def test_tools_by_the_option_for_templates() -> None:
+    """`-t module:function` still names a tool, and the note says which option does now."""
+    done = inside("chat", "hello", "-t", "no_such_module:f", *MODEL, "--base-url", "http://127.0.0.1:9/v1")
+    assert done.returncode == 2
+    assert "-T no_such_module:f names a tool" in done.stderr
+    assert "there is no module 'no_such_module'" in done.stderr
+
+
 def test_a_prompt_without_input(tmp_path: Path) -> None:
     """The question follows it; without a question the prompt is asked alone. One with $input needs a question."""
     folder = tmp_path / "config" / "openaiasync" / "templates"

@@ -183,6 +183,7 @@ def test_aliases() -> None:
         assert inside("chat", "--save", "t", "-s", "Be brief.", "-m", "d").returncode == 0
     assert {body["model"] for body in other_spy.bodies("/chat/completions")} == {"demo-chat"}
     assert len(other_spy.bodies("/chat/completions")) == 2
+    assert all("authorization" not in fields for fields in other_spy.headers), "the key is for another server"
     assert inside("aliases", "list").stdout.splitlines()[0] == f"d\tdemo-chat\t{server.base_url}\twork"
     assert json.loads(inside("aliases", "list", "--json").stdout)["plain"]["model"] == "demo-chat"
     assert inside("aliases", "remove", "d").returncode == 0

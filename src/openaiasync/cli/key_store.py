@@ -16,7 +16,7 @@ from ..core.model.plain import is_dict
 from .console import CommandError, note
 from .folders import SettingsFile, check_name
 
-__all__ = ["KEYS_FILE", "find_key", "key_names", "named_key", "remove_key", "set_key", "stored_name"]
+__all__ = ["KEYS_FILE", "find_key", "key_names", "named_key", "remove_key", "same_server", "set_key", "stored_name"]
 
 KEYS_FILE = SettingsFile("keys.json")
 _SERVICE = "openaiasync"  # in the keyring
@@ -35,6 +35,11 @@ def stored_name(given: str) -> str:
     if address is None:
         raise CommandError(f"{given} is not the address of a server, such as https://api.openai.com/v1")
     return address
+
+
+def same_server(one: str, other: str) -> bool:
+    """Return whether two base URLs are the same address."""
+    return _address(one) == _address(other) is not None
 
 
 def _address(url: str) -> str | None:

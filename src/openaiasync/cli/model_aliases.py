@@ -10,6 +10,7 @@ from .arguments import ANYWHERE, ServerOptions
 from .console import CommandError
 from .folders import SettingsFile
 from .job_commands import ANY_SERVERS, JobServers
+from .key_store import same_server
 
 __all__ = ["ALIASES_FILE", "Alias", "aliases", "resolve_alias", "resolve_arguments"]
 
@@ -44,11 +45,17 @@ def resolve_alias(name: str) -> Alias:
 
 
 def resolve_server(server: ServerOptions, alias: Alias) -> ServerOptions:
-    """Return the options with the server of an alias; what the command line names wins."""
+    """Return the options with the server of an alias; what the command line names wins.
+
+    The key of an alias with a server is that server's: it is not sent to another one that the command line names.
+    """
+    named, its = server.base_url, alias.base_url
+    elsewhere = named is not None and its is not None and not same_server(named, its)
+    given = server.key is not None or server.api_key is not None
     return replace(
         server,
         base_url=server.base_url if server.base_url is not None else alias.base_url,
-        key=server.key if server.key is not None or server.api_key is not None else alias.key,
+        key=server.key if given or elsewhere else alias.key,
     )
 
 

@@ -16,7 +16,7 @@ from .arguments import add_tools, image_at
 from .chat_log import chat_log_for, file_names, resumed_for
 from .console import CommandError, Exit, complain, note, out
 from .editor import edited_text
-from .key_store import stored_name
+from .key_store import same_server
 from .model_aliases import resolve_alias
 from .prompt import LinePrompt, prompt_for
 from .render import note_usage, show_turn
@@ -187,7 +187,7 @@ async def _fork(state: Repl, argument: str) -> None:
 async def _model(state: Repl, argument: str) -> None:
     if argument:
         alias = resolve_alias(argument)
-        if alias.base_url is not None and stored_name(alias.base_url) != stored_name(state.base_url):
+        if alias.base_url is not None and not same_server(alias.base_url, state.base_url):
             raise CommandError(f"{argument} is at {alias.base_url}; start a conversation there with chat -m {argument}")
         await _check_model(state, alias.model)
         state.session.model = alias.model.removesuffix("!")
