@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,9 +25,10 @@ from openaiasync.server import (
     serve,
 )
 from openaiasync.server.chat import StopCutter
+from openaiasync.server.ids import random_hex
 from openaiasync.server.tokens import count_texts, count_tokens
 
-from .wire import Answer, Wire
+from .wire import Answer, Wire, request
 
 CHAT_PATH = "/v1/chat/completions"
 RAISED: list[BaseException] = [
@@ -290,3 +292,103 @@ def test_tokens_of_long_prompts_are_estimated() -> None:
     began = time.process_time()
     count_texts(["." * 30_000_000])
     assert time.process_time() - began < 1.0
+
+
+def test_a_large_body_does_not_hold_up_others() -> None:
+    """Checking many thousand messages takes a while, in which the event loop goes on."""
+    app = Server()
+
+    @app.chat("m")
+    async def reply(request: Any) -> str:
+        return "x"
+
+    async def main() -> None:
+        longest = 0.0
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}] * 60_000}
+
+        async def watch() -> None:
+            nonlocal longest
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.001)
+                longest = max(longest, time.monotonic() - before)
+
+        async with serve(app) as server, Wire(server) as wire:
+            sent = request("POST", CHAT_PATH, body)
+            watching = asyncio.create_task(watch())
+            began = time.monotonic()
+            await wire.send(sent)
+            assert (await wire.answer("POST")).status == 200
+            took = time.monotonic() - began
+            watching.cancel()
+        assert longest < took / 2, (longest, took)
+
+    run(main())
+
+
+def test_sound_that_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes have no form for errors: the response is cut, so that it does not look whole, and the failure is logged."""
+    app = Server()
+
+    @app.speech("m")
+    async def speak(request: Any) -> AsyncIterator[bytes]:
+        yield b"RIFF"
+        raise ConnectionResetError("the synthesizer left")
+
+    async def main() -> None:
+        async with serve(app) as server:
+            async with Wire(server) as wire:
+                await wire.send(request("POST", "/v1/audio/speech", {"model": "m", "input": "a", "voice": "alloy"}))
+                received = await wire.reader.read(-1)
+                assert b"RIFF" in received
+                assert not received.endswith(b"0\r\n\r\n")
+            async with Wire(server) as wire:
+                assert (await wire.call("GET", "/health")).status == 200
+
+    run(main())
+    assert "the synthesizer left" in caplog.text
+    assert app.metrics.in_flight == 0
+
+
+def test_hooks_that_fail() -> None:
+    """Those for keys and for unknown paths, too."""
+
+    async def check(key: str | None, context: Any) -> str:
+        if key == "broken":
+            raise FileNotFoundError("keys.txt")
+        return "somebody"
+
+    app = Server(api_keys=check)
+
+    @app.unknown_route
+    async def other(context: Any) -> None:
+        raise PermissionError("a secret")
+
+    async def main() -> None:
+        async with serve(app) as server, Wire(server) as wire:
+            for path, key in (("/v1/models", "broken"), ("/other", "good")):
+                answer = await wire.call("GET", path, None, {"Authorization": f"Bearer {key}"})
+                assert answer.status == 500
+                assert answer.error()["message"] == "The server failed to answer this request."
+
+    run(main())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child makes no use of threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_processes_have_different_identifiers() -> None:
+    """Random numbers that were read ahead are not used by the parent process and its child alike."""
+    random_hex()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, random_hex().encode())
+        os._exit(0)
+    try:
+        os.waitpid(child, 0)
+        found = os.read(reader, 100).decode()
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert len(found) == 24
+    assert found not in {random_hex() for _ in range(500)}
