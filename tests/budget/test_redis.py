@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -212,3 +215,154 @@ def test_an_outage_is_said_once_and_ends(store: Store, connection: Any, caplog: 
     said = [record.getMessage() for record in caplog.records]
     assert sum("not available" in text for text in said) == 1
     assert sum("available again" in text for text in said) == 1
+
+
+# ---------------------------------------------------------------- what Redis answers instead of a grant
+
+ANSWERS = {
+    "old": (
+        "-ERR Write commands not allowed after non deterministic commands",
+        ConfigurationError,
+        "older than Redis 5",
+    ),
+    "none": ("-ERR unknown command 'EVALSHA'", ConfigurationError, "older than"),
+    "replica": ("-READONLY You can't write against a read only replica.", ConfigurationError, "read-only replica"),
+    "cluster": ("-MOVED 3999 127.0.0.1:6381", ConfigurationError, "cluster"),
+    "memory": ("-OOM command not allowed when used memory > 'maxmemory'.", SharedLimitsError, "maxmemory"),
+    "loading": ("-LOADING Redis is loading the dataset in memory", SharedLimitsError, "loading"),
+    "busy": ("-BUSY Redis is busy running a script.", SharedLimitsError, "busy"),
+    "number": (":1", ConfigurationError, "does not answer like Redis"),
+    "text": ("+fine", ConfigurationError, "does not answer like Redis"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_a_store_that_cannot_keep_limits(case: str) -> None:
+    """Each answer that is not a grant is an error with its reason, before anything is sent."""
+    answer, kind, sign = ANSWERS[case]
+
+    ended = asyncio.Event()
+
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line.startswith(b"*"):
+                words = [await _word(reader) for _ in range(int(line[1:]))]
+                greets = words[0].upper() in (b"CLIENT", b"SELECT", b"AUTH")
+                writer.write(b"+OK\r\n" if greets else answer.encode() + b"\r\n")
+        writer.close()
+        ended.set()
+
+    async def main() -> BaseException:
+        server = await asyncio.start_server(answering, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        budget = RedisBudget(f"redis://127.0.0.1:{port}/0?name=n&protocol=2")
+        try:
+            with pytest.raises((ConfigurationError, SharedLimitsError)) as caught:
+                await budget.lease(LeaseRequest(worker="w", event="join"))
+        finally:
+            await budget.aclose()
+            async with asyncio.timeout(5):
+                await ended.wait()
+            server.close()
+            await server.wait_closed()
+        return caught.value
+
+    error = run(main(), real_clock=True)
+    assert type(error) is kind
+    assert sign in str(error)
+
+
+async def _word(reader: asyncio.StreamReader) -> bytes:
+    length = int((await reader.readline())[1:])
+    return (await reader.readexactly(length + 2))[:-2]
+
+
+def test_a_store_that_is_suspended_never_stops_calls(store: Store, connection: Any) -> None:
+    """With Redis suspended, calls that were made before go on, and a client that joins gets an error in seconds."""
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(CHAT))
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            limits = Limits(rpm=6000, shared=store.url("suspended"))
+            async with Client(api_key="k", api_base=server.url, limits=limits) as client:
+                await asyncio.gather(*(client.chat("hi", model="m") for _ in range(10)))
+                store.signal(signal.SIGSTOP)
+                try:
+                    async with asyncio.timeout(5):
+                        await asyncio.gather(*(client.chat("hi", model="m") for _ in range(40)))
+                    late = Limits(rpm=6000, shared=store.url("suspended"))
+                    async with Client(api_key="k", api_base=server.url, limits=late) as other:
+                        with pytest.raises(SharedLimitsError, match=r"cannot be reached|did not answer"):
+                            await other.chat("hi", model="m")
+                finally:
+                    store.signal(signal.SIGCONT)
+
+    run(main(), real_clock=True)
+
+
+def test_passwords_databases_and_tls(tmp_path: Path) -> None:
+    """A password is used and never shown; databases are separate; a certificate that is not trusted is an error."""
+    import trustme
+
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    secure = Store(
+        tmp_path, "--requirepass", "hidden-word", "--tls-port", str(port),
+        "--tls-cert-file", str(tmp_path / "cert.pem"),
+        "--tls-key-file", str(tmp_path / "key.pem"), "--tls-ca-cert-file", str(tmp_path / "ca.pem"),
+        "--tls-auth-clients", "no",
+    )  # fmt: skip
+    try:
+        plain = f"redis://:hidden-word@127.0.0.1:{secure.port}"
+        request = LeaseRequest(worker="w", rpm=60.0, requests=1.0)
+        assert lease(f"{plain}/0?name=n", request).requests == 1
+        assert lease(f"{plain}/0?name=n", request).requests == 0
+        assert lease(f"{plain}/3?name=n", request).requests == 1
+        tls = f"rediss://:hidden-word@localhost:{port}/4?name=n"
+        assert lease(f"{tls}&ssl_ca_certs={tmp_path / 'ca.pem'}", request).requests == 1
+        for url, sign in (
+            (f"redis://127.0.0.1:{secure.port}/0?name=n", "password"),
+            (f"{plain}/99?name=n", "no database of this number"),
+            (tls, "certificate"),
+        ):
+            with pytest.raises((ConfigurationError, SharedLimitsError), match=sign) as caught:
+                lease(url, request)
+            assert "hidden-word" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    finally:
+        secure.kill()
+
+
+def test_the_command_line_says_why(store: Store, connection: Any, tmp_path: Path) -> None:
+    """`run` with limits that cannot be used sends nothing, and ends with one clear line without the password."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    place = store.url("cli").replace("redis://", "redis://guest:hidden-word@")
+    words = [
+        sys.executable,
+        "-m",
+        "openaiasync",
+        "run",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--base-url",
+        "http://127.0.0.1:9/v1",
+    ]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "OPENAI_API_KEY": "k", "OPENAIASYNC_SHARED": place},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode not in (0, 3)
+    assert "cannot keep the shared limits" in done.stderr
+    assert "Traceback" not in done.stderr
+    written = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
+    assert "hidden-word" not in done.stderr + written

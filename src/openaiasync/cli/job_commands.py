@@ -62,7 +62,8 @@ class JobServers:
         str | None,
         Parameter(
             group=_Limits,
-            help="Share --rpm and --tpm with all processes that name the same budget: redis://HOST/0?name=NAME.",
+            help="Share --rpm and --tpm with all processes that name the same budget: redis://HOST/0?name=NAME, or "
+            "ray://NAME in a Ray cluster. Prefer OPENAIASYNC_SHARED for a URL with a password.",
         ),
     ] = None
     debug: Debug = False

@@ -89,8 +89,9 @@ def run_job(
         "limits": msgspec.to_builtins(limits),
     }
     options |= limits.options()
-    if servers.shared is not None:  # not stored with the job, because it may hold a password
-        options["limits"] = Limits(rpm=rpm, tpm=tpm, shared=servers.shared)
+    shared = servers.shared or os.environ.get("OPENAIASYNC_SHARED")
+    if shared:  # not stored with the job, because it may hold a password
+        options["limits"] = Limits(rpm=rpm, tpm=tpm, shared=shared)
     if machines is not None and machines.ray is not None:
         return asyncio.run(_run_on_ray(servers, source, target, options, machines, limits))
     return asyncio.run(_run(servers, source, target, options))

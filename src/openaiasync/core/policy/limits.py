@@ -169,8 +169,10 @@ class Limits:
         max_in_flight: the maximum number of calls in flight (`None`: no limit).
         rpm: requests per minute (`None`: learned from the server).
         tpm: tokens per minute, of prompts and answers together (`None`: learned from the server).
-        shared: where `rpm` and `tpm` are one allowance for many processes: ``redis://HOST/0?name=NAME`` (extra
-            ``[redis]``). `max_in_flight` stays that of this process.
+        shared: the URL of the budget where many processes share `rpm` and `tpm`: ``redis://HOST/0?name=NAME`` (extra
+            ``[redis]``; also ``rediss://`` and ``unix://``), ``ray://NAME`` (extra ``[ray]``), or ``local:NAME`` within
+            this process. `max_in_flight` stays that of this process. Calls raise `SharedLimitsError` while the budget
+            was never reached, and `ConfigurationError` if it has other limits or cannot be used.
 
     Raises `ConfigurationError` for a value that is not a number above 0.
     """
