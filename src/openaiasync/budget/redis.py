@@ -86,7 +86,8 @@ class RedisBudget:
 
     async def lease(self, request: LeaseRequest) -> Grant:
         errors, (script, digest) = self._errors, lease_script()
-        run: Any = self._redis.execute_command
+        connection: Any = self._redis  # whose methods have partly unknown types
+        run = connection.execute_command
         words = (3, *self._keys, _encode(request))
         try:
             try:
