@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ def _of_the_tests(*names: str) -> list[Any]:
 
 
 @contextmanager
-def llama_server(folder: Path, *, embeddings: bool) -> Iterator[str]:
+def llama_server(folder: Path, *, embeddings: bool) -> Generator[str, None, None]:
     """Run llama.cpp's server with the tiny model of the tests."""
     llamacpp, processes, tiny = _of_the_tests("llamacpp", "processes", "tiny")
     model = folder / "tiny.gguf"
@@ -106,7 +106,7 @@ def llama_server(folder: Path, *, embeddings: bool) -> Iterator[str]:
 
 
 @contextmanager
-def transformers_server(folder: Path, home: str) -> Iterator[str]:
+def transformers_server(folder: Path, home: str) -> Generator[str, None, None]:
     """Run `transformers serve` with the tiny model of the tests."""
     processes, tiny = _of_the_tests("processes", "tiny")
     tiny.write_huggingface(folder / "tiny")

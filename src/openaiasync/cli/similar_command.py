@@ -23,11 +23,12 @@ __all__ = ["find_similar"]
 
 def find_similar(server: ServerOptions, path: str, text: str | None, model: str | None, top: int, as_json: bool) -> int:
     """Print the nearest texts; return the exit code. Raises `CommandError` and `OpenAIError`."""
+    wanted = text or ""
     if text is None:
         if sys.stdin is None or sys.stdin.isatty():
             raise CommandError("say which text to compare with, as an argument or on stdin")
-        text = sys.stdin.read().strip()
-    if not text.strip():
+        wanted = sys.stdin.read().strip()
+    if not wanted.strip():
         raise CommandError("the text to compare with is empty")
     with VectorFile(path, create=False) as store:
         known = store.model
@@ -35,7 +36,7 @@ def find_similar(server: ServerOptions, path: str, text: str | None, model: str 
             raise CommandError(f"{path} has no vectors yet")
         if model is not None and model != known:
             raise CommandError(f"{path} has vectors of {known}, which cannot be compared with those of {model}")
-        vector = asyncio.run(_vector(server, known, text, store.dimensions))
+        vector = asyncio.run(_vector(server, known, wanted, store.dimensions))
         matches = store.nearest(vector, top)
     if as_json:
         write_bytes(json_bytes([match._asdict() for match in matches]))

@@ -10,12 +10,13 @@ A batch of rows is one transaction: after a crash or a loss of power the file ha
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sqlite3
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from heapq import nlargest
 from importlib import import_module
 from operator import mul
@@ -153,8 +154,19 @@ class VectorFile:
             if known is None and lengths:
                 self._base.execute("INSERT INTO meta VALUES ('dimensions', ?)", (lengths.pop(),))
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self)
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[None, None, None]:
+        """Commit what the block writes as a whole, or nothing of it. Raises `CommandError`."""
+        try:
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failed(error) from None
 
     def nearest(self, vector: Sequence[float], top: int) -> list[Match]:
         """Return the `top` texts whose vectors have the largest cosine with `vector`, the nearest first."""
@@ -172,24 +184,6 @@ class VectorFile:
         cursor = self._base.execute("SELECT id, text, vector FROM texts WHERE vector IS NOT NULL ORDER BY id")
         while rows := cursor.fetchmany(_CHUNK):
             yield rows
-
-
-class _Transaction:
-    """A write transaction: committed as a whole, or not at all."""
-
-    def __init__(self, store: VectorFile) -> None:
-        self._store = store
-
-    def __enter__(self) -> None:
-        try:
-            self._store._base.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self._store._failed(error) from None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._store._base.execute("COMMIT" if error is None else "ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            raise self._store._failed(error) from None
 
 
 def _packed(vector: Sequence[float]) -> bytes:

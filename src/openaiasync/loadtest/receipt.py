@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ..bulk.batch_file import as_object
 from ..core.codec.endpoint import Request
 from ..core.http.sse import EventReader, SSEError, is_done
 from ..core.model.headers import Headers
@@ -134,12 +135,10 @@ class TimedResponse:
         return []
 
     async def read(self, cap: int) -> bytes:
-        return b"".join([piece async for piece in self._each()])
-
-    async def _each(self) -> Any:
+        body: list[bytes] = []
         while pieces := await self.pieces():
-            for piece in pieces:
-                yield piece
+            body += pieces
+        return b"".join(body)
 
     def take(self) -> bytes | None:
         return None
@@ -184,8 +183,8 @@ class Received:
             gaps = await _read_plain(self._response, one)
             if gaps is not None:
                 return gaps
-            self._stream = AsyncStream(self._call, self._response)
-        return await _read_stream(self._stream, self._response, one)
+        stream: AsyncStream[Any] = self._stream or AsyncStream(self._call, self._response)
+        return await _read_stream(stream, self._response, one)
 
 
 def open_answer(engine: Engine, request: Request, clock: Callable[[], float]) -> Coroutine[Any, Any, Received]:
@@ -316,9 +315,9 @@ def has_token(item: Any) -> bool:
 def kind_of(error: OpenAIError) -> tuple[str, str]:
     """Return the kind of a failed request and the words of the server, or of the network."""
     words = error.message if isinstance(error, APIError) else str(error)
-    body: Any = error.body if isinstance(error, APIError) else None
-    if isinstance(body, dict) and isinstance(body.get("message"), str):  # pyright: ignore[reportUnknownMemberType]
-        words = body["message"]  # without the URL, the attempts and the time, which are no part of the kind
+    said = as_object(error.body if isinstance(error, APIError) else None).get("message")
+    if isinstance(said, str):
+        words = said  # without the URL, the attempts and the time, which differ from error to error
     name = type(error).__name__
     if isinstance(error, APIStatusError):
         code = f", {error.code}" if error.code else ""
