@@ -231,6 +231,8 @@ def test_type_checkers_see_the_same_keywords(typed: Any, options: OptionSet) -> 
 # Environment variables of the API that are read outside the table, each with the reason.
 OTHER_READERS = {
     "engine/log.py": "OPENAI_LOG sets the log of the process, not of a client",
+    "cli/arguments.py": "a stored key is used where the environment names none; the log shows neither",
+    "ray/worker_options.py": "says which variable of the worker's environment is wrong",
     "cli/doctor_command.py": "tells where the key is from",
     "cli/front_command.py": "the key of OpenAI's own API, one of several upstreams",
     "testing/recording_server.py": "sets the variables for the programs that it tests",
