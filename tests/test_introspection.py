@@ -146,3 +146,10 @@ def test_reprs_are_short() -> None:
     assert "<1,536 numbers: 0.5, 0.5, 0.5, …>" in repr(listed)
     text = "a long text, " * 100
     assert text in repr(openaiasync.types.chat.ChatCompletionMessage(role="assistant", content=text, refusal=None))
+
+
+def test_help_shows_no_address_of_an_object() -> None:
+    """A default without a value of its own has a name in `help`, in every namespace that callers reach first."""
+    client = openaiasync.Client(api_base="http://127.0.0.1:9/v1")
+    for topic in (openaiasync.Client, client.chat, client.chat.completions.create, client.embedding, client.models):
+        assert "<object object at" not in pydoc.render_doc(topic, renderer=pydoc.plaintext), topic

@@ -11,7 +11,15 @@ __all__ = ["MISSING", "no_raw_twin", "parameters"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MISSING: Any = object()
+
+class _Missing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<missing>"  # what `help` shows as the default
+
+
+MISSING: Any = _Missing()
 _USUAL = frozenset({str, list})  # cheaper to look up than `isinstance(main, Mapping)`, an abstract class
 
 
