@@ -17,6 +17,7 @@ import msgspec
 
 from ..core.policy.shared_quota import FORMAT, Grant, LeaseRequest, Quota
 from ..errors import ConfigurationError
+from ..installation import install_command
 from .base import SharedLimitsError
 
 __all__ = ["QuotaActor", "RayBudget"]
@@ -69,7 +70,7 @@ class RayBudget:
         try:
             self._ray = _ray()
         except ImportError:
-            raise ConfigurationError("limits in Ray need the package ray: pip install 'openaiasync[ray]'") from None
+            raise ConfigurationError(f"limits in Ray need the package ray: {install_command('ray')}") from None
         self._name = name
         self._actor: Any = None
         self._connecting: asyncio.Task[Any] | None = None
