@@ -153,3 +153,21 @@ def test_help_shows_no_address_of_an_object() -> None:
     client = openaiasync.Client(api_base="http://127.0.0.1:9/v1")
     for topic in (openaiasync.Client, client.chat, client.chat.completions.create, client.embedding, client.models):
         assert "<object object at" not in pydoc.render_doc(topic, renderer=pydoc.plaintext), topic
+
+
+def test_names_are_completed_as_in_a_notebook() -> None:
+    """jedi, which completes in Jupyter and IPython, offers the parameters of methods and options."""
+    jedi = pytest.importorskip("jedi")
+    client = openaiasync.Client(api_base="http://127.0.0.1:9/v1", model="m")
+    names = {"client": client, "session": client.chat.session()}
+    for code, wanted in (
+        ('client.chat("hi", temp', "temperature="),
+        ("client.chat.completions.create(temp", "temperature="),
+        ('client.chat.stream("hi", temp', "temperature="),
+        ('client.embedding("a", dim', "dimensions="),
+        ("client.responses.create(inp", "input="),
+        ("client.chat.session(sys", "system="),
+        ("client.with_options(http_ti", "http_timeout="),
+    ):
+        offered = [one.name for one in jedi.Interpreter(code, [names]).complete(1, len(code))]
+        assert wanted in offered, code
