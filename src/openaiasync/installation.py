@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 __all__ = ["install_command", "requirement"]
@@ -44,4 +44,4 @@ def _source() -> dict[str, Any]:
         noted: Any = json.loads(metadata.distribution("openaiasync").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, OSError, ValueError):
         return {}
-    return noted if isinstance(noted, dict) else {}
+    return cast("dict[str, Any]", noted) if isinstance(noted, dict) else {}

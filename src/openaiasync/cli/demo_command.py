@@ -182,7 +182,11 @@ async def _demo(calls: int, in_flight: int, seed: int, app: Server | None) -> in
             console.print(server.base_url, soft_wrap=True)
             slow = client.with_options(default_query={"token_delay": _TOKEN_DELAY})
             names: dict[str, Any] = {"__name__": __name__, "dataclass": dataclass, "nearest_pairs": nearest_pairs}
-            names |= {"texts": SENTENCES, "show": lambda pairs: console.print(_pairs_table(pairs))}
+
+            def show(pairs: Any) -> None:
+                console.print(_pairs_table(pairs))
+
+            names |= {"texts": SENTENCES, "show": show}
             try:
                 for title, code in STEPS:
                     if "path" in code:
