@@ -232,7 +232,8 @@ def test_a_missing_ray_is_named(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
-    assert "pip install 'openaiasync[ray]'" in done.stderr
+    assert "need Ray: pip install " in done.stderr  # from a package index, or from the checkout that is installed
+    assert "[ray]" in done.stderr
 
 
 # -------------------------------------------------------------------------------------------------- Ray Data's stage
