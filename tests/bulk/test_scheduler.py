@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import AsyncOpenAI, RateLimitError
+from openaiasync import AsyncOpenAI, Limits, RateLimitError
 from openaiasync.bulk.row import Outcome, Work
 from openaiasync.bulk.scheduler import Scheduler
 from openaiasync.endpoints import CHAT_COMPLETIONS_CREATE
@@ -198,3 +198,23 @@ def test_model_names_without_end_take_bounded_memory() -> None:
         assert 16 <= len(known) <= 64
 
     run(main())
+
+
+def test_rows_are_paced_on_uvloop() -> None:
+    """uvloop gives a handle without `when` for a time that has come; the scheduler's timer does not need it."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def answering(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(CHAT))
+        await writer.drain()
+
+    async def paced() -> Collected:
+        async with scripted(answering) as server, AsyncOpenAI(api_key="k", base_url=server.url) as client:
+            sink = Collected()
+            await Scheduler(client, limits=Limits(rpm=60_000), max_in_flight=16).run(rows(1000), sink)
+            return sink
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sink = runner.run(paced())
+    assert len(sink.outcomes) == 1000
+    assert all(outcome.ok for outcome in sink.outcomes.values())

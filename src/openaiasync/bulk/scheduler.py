@@ -165,6 +165,7 @@ class Scheduler:
         self._source: RowSource
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float = math.inf
         self._changed = asyncio.Event()
         self._failure: BaseException | None = None
         self._stopped = ""
@@ -452,10 +453,11 @@ class Scheduler:
     def _arm(self, at: float) -> None:
         assert self._loop is not None
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._due)
+        # uvloop returns a handle without `when` for a time that has come.
+        self._timer, self._timer_at = self._loop.call_at(at, self._due), at
 
     def _disarm(self) -> None:
         if self._timer is not None:
