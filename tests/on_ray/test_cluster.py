@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +123,29 @@ def test_a_used_up_quota_ends_the_job(connected: Any, api: Server, tmp_path: Pat
     assert report.stopped == "quota"
     assert report.left > 0
     assert 150 <= report.ok <= 200
+
+
+def test_workers_share_an_allowance(connected: Any, tmp_path: Path) -> None:
+    """Three workers with a budget in Redis use nearly all of a limit of the server, which refuses next to nothing."""
+    pytest.importorskip("redis")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    source, out = write_rows(tmp_path / "in.jsonl", 1500), tmp_path / "out.jsonl"
+    words = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as redis, running(rpm=9000, latency=0.1) as server:
+        worker = WorkerOptions(
+            base_url=[server.base], rpm=9000, shared=f"redis://127.0.0.1:{port}/0?name=test", max_in_flight=32
+        )
+        report = run_job(connected, source, out, server, worker=worker, workers=3)
+        counts = server.report()
+        redis.terminate()
+    print(f"{counts['share']:.0%} of the limit used, {counts['refused']} 429s of {counts['requests']} requests")
+    assert (report.ok, counts["requests"], report.paid_twice) == (1500, 1500, [])
+    assert counts["share"] > 0.8
+    assert counts["refused"] <= 15
 
 
 def test_mistakes_send_nothing(connected: Any, api: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
