@@ -135,7 +135,9 @@ def _executor(loop: asyncio.AbstractEventLoop) -> Awaitable[Any]:
 
 
 async def _process(loop: asyncio.AbstractEventLoop) -> None:
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "print('hi')", stdout=subprocess.PIPE)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "import time; time.sleep(0.05); print('hi')", stdout=subprocess.PIPE
+    )
     assert await child.communicate() == (b"hi\n", None)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,16 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield base_url
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# Pages that start the command line dozens of times: a tier of its own.
+_COMMANDS = ("cli.md", "front.md", "jobs.md", "load-tests.md", "several-machines.md")
+
+
+def _marked(page: Path) -> Any:
+    marks = [pytest.mark.commands] if page.name in _COMMANDS else []
+    return pytest.param(page, marks=marks, id=page.name)
+
+
+@pytest.mark.parametrize("page", map(_marked, PAGES))
 def test_the_page_is_true(page: Path, api: str, tmp_path: Path) -> None:
     """A reader can paste every block of the page, and sees what the page says."""
     wrong = run_page(str(page), list(blocks_of(page.read_text(encoding="utf-8"))), api, tmp_path)

@@ -29,12 +29,13 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_core_depends_on_msgspec_alone() -> None:
-    """Without extras, one dependency; the command line and the tests have theirs in extras."""
+    """Without extras, one dependency; the command line and other parts have theirs in extras, developers in groups."""
     requires = importlib.metadata.requires("openaiasync") or []
     core = [re.split(r"[ <>=!~\[;]", line)[0] for line in requires if "extra ==" not in line]
     assert core == ["msgspec"]
     extras = importlib.metadata.metadata("openaiasync").get_all("Provides-Extra") or []
-    assert {"cli", "test", "dev"} <= set(extras)
+    assert {"cli", "realtime", "openai", "redis", "ray"} <= set(extras)
+    assert not {"test", "dev", "docs"} & set(extras)
 
 
 def test_importing_loads_nothing_heavy() -> None:

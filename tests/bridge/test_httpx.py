@@ -50,5 +50,5 @@ def test_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(library, "importlib", SimpleNamespace(import_module=load))
-    with pytest.raises(ModuleNotFoundError, match=r"openaiasync\[openai\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[openai\]"):
         library_named("httpx")

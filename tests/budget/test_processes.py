@@ -22,6 +22,7 @@ if shutil.which("redis-server") is None and not os.environ.get("CI"):
 TIMES = int(os.environ.get("OPENAIASYNC_KILLS", "1"))
 
 
+@pytest.mark.commands
 def test_a_killed_worker_and_a_killed_store(tmp_path: Path) -> None:
     """Two jobs, one of which is killed together with Redis: the other loses no row, goes on, and then has the whole
     rate."""

@@ -135,6 +135,7 @@ def test_names_of_shards() -> None:
 # -------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.commands
 def test_merged_shards_equal_one_run(api: Server, tmp_path: Path) -> None:
     """Answers, failures, order and counts are those of one machine; each row is sent once; merging can be repeated."""
     api.set(bad=0.05)
@@ -359,6 +360,7 @@ def test_a_result_that_was_tampered_with_is_found(api: Server, tmp_path: Path) -
     assert not out.exists()
 
 
+@pytest.mark.commands
 def test_one_process_a_shard(api: Server, tmp_path: Path) -> None:
     """A shard that is running cannot be run or merged by another process; a partial merge takes what it has written."""
     api.set(latency=0.1)
@@ -452,6 +454,7 @@ def test_a_file_system_of_one_machine_is_named(
     assert "on a overlay file system, which only" in capfd.readouterr().err
 
 
+@pytest.mark.commands
 def test_the_array_script_resumes_and_merges(api: Server, tmp_path: Path) -> None:
     """The Slurm script, run by bash as a task: it answers its shard, the last task merges; its syntax is right."""
     script = REPOSITORY / "examples" / "slurm.sh"

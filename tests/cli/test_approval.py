@@ -10,6 +10,8 @@ from .command import COMMAND, Answer, call, environment, inside, one_line, spied
 from .seat import PATIENCE, pexpect, seat
 from .test_repl import calls
 
+pytestmark = pytest.mark.commands
+
 TOOLS = '''
 from __future__ import annotations
 

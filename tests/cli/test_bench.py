@@ -13,6 +13,8 @@ from openaiasync.server import ServerThread
 
 from .command import Answer, inside, one_line, refused, spied, started
 
+pytestmark = pytest.mark.commands
+
 QUICK = ("-n", "6", "--warmup", "0", "--max-tokens", "8", "-m", "demo-chat", "-c")
 
 

@@ -16,6 +16,8 @@ import pytest
 from .command import Answer, inside, one_line, refused, spied
 from .test_chat import chunk, streamed
 
+pytestmark = pytest.mark.commands
+
 MODEL = ("-m", "demo-chat")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 

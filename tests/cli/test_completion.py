@@ -18,7 +18,10 @@ from openaiasync.server import ServerThread
 from .command import environment, inside, spied
 
 BASH = shutil.which("bash")
-pytestmark = pytest.mark.skipif(BASH is None or sys.platform == "win32", reason="needs bash")
+pytestmark = [
+    pytest.mark.commands,
+    pytest.mark.skipif(BASH is None or sys.platform == "win32", reason="needs bash"),
+]
 
 # What bash sets before it calls a completion function: words end at blanks, ":" and "=".
 ASK = """

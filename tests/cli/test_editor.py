@@ -15,7 +15,10 @@ from openaiasync.cli.editor import edited_text
 from .command import refused
 from .seat import seat
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the editors here are shell scripts")
+pytestmark = [
+    pytest.mark.commands,
+    pytest.mark.skipif(sys.platform == "win32", reason="the editors here are shell scripts"),
+]
 
 
 @pytest.fixture

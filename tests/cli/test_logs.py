@@ -22,6 +22,8 @@ from .command import Answer, call, inside, one_line, spied
 from .test_chat import chunk, streamed
 from .test_chat_options import PNG, anything
 
+pytestmark = pytest.mark.commands
+
 MODEL = ("-m", "demo-chat")
 
 

@@ -18,6 +18,8 @@ from openaiasync.server import ServerThread
 from .command import COMMAND, Answer, call, environment, inside, one_line, refused, spied
 from .test_chat_options import PNG
 
+pytestmark = pytest.mark.commands
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -14,6 +14,8 @@ from openaiasync.testing import FakeServer
 
 from .command import inside, one_line, started
 
+pytestmark = pytest.mark.commands
+
 
 def test_a_front_for_a_server(tmp_path: Path) -> None:
     """The first line is its base URL; keys come from the environment and from files; SIGTERM ends it."""

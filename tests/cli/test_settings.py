@@ -18,6 +18,8 @@ from openaiasync.server import serve, start_in_thread
 
 from .command import COMMAND, call, environment, inside, one_line, spied
 
+pytestmark = pytest.mark.commands
+
 KEY, OTHER = "sk-kept-0123456789abcdef", "sk-other-0123456789abcdef"
 
 

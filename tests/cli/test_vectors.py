@@ -21,6 +21,8 @@ from openaiasync.server import ServerThread
 
 from .command import Answer, inside, one_line, refused, spied
 
+pytestmark = pytest.mark.commands
+
 MODEL = ("-m", "demo-embed", "--dimensions", "8")
 TEXTS = ["alpha", "beta", "gamma, delta", "epsilon"]
 

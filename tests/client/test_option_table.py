@@ -244,7 +244,8 @@ def readers(package: Path) -> set[str]:
     return {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if "OPENAI_" in (text := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Constant) and re.fullmatch(r"(AZURE_)?OPENAI_[A-Z_]+", str(node.value))
     }
 
