@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from openaiasync.core.http.media_types import audio_type, image_type
+from openaiasync.core.model.media_types import audio_type, image_type
 from openaiasync.server import ServerThread
 
 from .command import COMMAND, Answer, call, environment, inside, one_line, refused, spied

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaiasync.core.http.media_types import (
+from openaiasync.core.model.media_types import (
     SNIFFED,
     audio_type,
     extension,

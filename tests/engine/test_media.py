@@ -12,7 +12,7 @@ import pytest
 
 from conftest import run
 from openaiasync import AsyncOpenAI, Client
-from openaiasync.core.http.media_types import audio_type, media_type_of
+from openaiasync.core.model.media_types import audio_type, media_type_of
 from openaiasync.endpoints import AUDIO_TRANSCRIPTIONS_CREATE
 from openaiasync.engine.uploads import with_upload
 from scripted import CHAT, Seen, json_answer, scripted

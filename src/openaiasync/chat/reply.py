@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ca
 
 import msgspec
 
+from ..core.model.notebook import calls_and_text
 from ..errors import OpenAIError, Side
 from ..lazy import resolve_annotations
 
@@ -171,6 +172,15 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     def meta(self) -> Meta:
         """Metadata of the last call. Raises `LookupError` like `answer`, and `AttributeError` if no call ended."""
         return self.answer.meta
+
+    def _repr_markdown_(self) -> str | None:
+        """Return what a notebook shows: the tools that were called, and the text; `None` without either."""
+        calls = [
+            (result.name, result.call.arguments, "" if result.ok else f": {'denied' if result.denied else 'failed'}")
+            for result in self.tool_calls
+        ]
+        structured = self.parsed is not None and self.text.lstrip().startswith(("{", "["))
+        return calls_and_text(calls, f"```json\n{self.text}\n```" if structured else self.text)
 
 
 def total_usage(counted: Sequence[Any]) -> CompletionUsage | None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from ..core.http.media_types import SNIFFED, audio_type, image_type
+from ..core.model.media_types import SNIFFED, audio_type, image_type
 from ..lazy import resolve_annotations
 from ..storage.disk import open_regular, read_open
 from .api_options import header_fields

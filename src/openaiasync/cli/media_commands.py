@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from ..core.http.media_types import image_type
+from ..core.model.media_types import image_type
 from ..lazy import resolve_annotations
 from .api_options import api_parameters, extra_body_in
 from .arguments import ANYWHERE, InputFile, ModelName, ServerOptions, choose_model, image_at, is_not_an_option

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.http.media_types import image_type
+from ..core.model.media_types import image_type
 from ..engine.attachments import is_url
 from ..lazy import resolve_annotations
 from ..storage.disk import read_file

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from struct import Struct, error, pack, unpack_from
 from typing import Final
 
-from ..core.http.media_types import audio_type, image_type
+from ..core.model.media_types import audio_type, image_type
 
 __all__ = ["describe_image", "describe_sound", "encode_png", "size_of_image", "text_of_image", "wav_head"]
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from ..core.http.media_types import audio_type, image_type
 from ..core.http.multipart import is_file
+from ..core.model.media_types import audio_type, image_type
 from ..core.model.meta import RequestInfo
 from ..errors import APITimeoutError
 from ..lazy import resolve_annotations

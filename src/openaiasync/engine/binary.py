@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..core.codec.endpoint import Request
 from ..core.http.codings import CodingError, Inflater
-from ..core.http.media_types import audio_type, extension, image_type
 from ..core.model.closing import AsyncClosing
 from ..core.model.headers import Headers
+from ..core.model.media_types import audio_type, extension, image_type
 from ..core.model.meta import Meta, ResponseInfo
+from ..core.model.notebook import media_html
 from ..errors import IncompleteStreamError, OpenAIError
 from ..lazy import resolve_annotations
 from ..transport.base import TransportError, TransportResponse
@@ -89,6 +90,10 @@ class BinaryAnswer:
     def text(self) -> str:
         """The content decoded with `encoding`; undecodable bytes become U+FFFD."""
         return self.content.decode(self.encoding, "replace")
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: sound, video or an image; `None` (the plain repr) for other content."""
+        return media_html(self.content, self.content_type)
 
     def json(self) -> Any:
         """Return the content as JSON. Raises `ValueError` if it is not JSON."""

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from ..core.codec.endpoint import Request
-from ..core.http.media_types import SNIFFED
 from ..core.http.multipart import BareText, Multipart, Naming
+from ..core.model.media_types import SNIFFED
 from ..storage.disk import open_regular
 from ..storage.threads import in_thread
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.http.media_types import audio_type
+from ..core.model.media_types import audio_type
 from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.http.media_types import image_type
+from ..core.model.media_types import image_type
 from ..core.model.plain import as_dict, is_dict, is_list
 from ..lazy import resolve_annotations
 from .context import RequestContext, event_of

@@ -18,9 +18,9 @@ from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 from ..codec.encode import encode_json
 from ..model.base import BaseModel
+from ..model.media_types import SNIFFED, extension, media_type_of
 from ..model.omitted import is_omitted
 from .grammar import is_token
-from .media_types import SNIFFED, extension, media_type_of
 
 __all__ = ["UNNAMED", "BareText", "Multipart", "Naming", "Part", "is_file"]
 

@@ -18,6 +18,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from ...lazy import resolve_annotations
+from .media_types import image_type
+from .notebook import LARGEST_SHOWN, calls_and_text, media_html, tag
 from .plain import as_list, is_dict, is_list
 from .vector import Vector, VectorList
 
@@ -150,6 +152,14 @@ class ChatCompletionText:
     def reasoning(self: _Choices) -> str:
         """The first choice's reasoning, where the server sends it; else ""."""
         return reasoning_of(_message(self.choices))
+
+    def _repr_markdown_(self: _Choices) -> str | None:
+        """Return what a notebook shows: the first choice's tool calls and text; `None` (the plain repr) without any."""
+        message = _message(self.choices)
+        functions = [getattr(call, "function", None) for call in as_list(getattr(message, "tool_calls", None))]
+        calls = [(str(getattr(f, "name", "")), str(getattr(f, "arguments", "")), "") for f in functions if f]
+        text = text_of(getattr(message, "content", None) or getattr(message, "refusal", None))
+        return calls_and_text(calls, text)
 
 
 class ChunkText:
@@ -305,6 +315,42 @@ class ImageData:
 
         await write_whole(path, await self.bytes())
 
+    def _shown(self) -> builtins.bytes | None:
+        """Return the image if it was sent whole, decodes, and is small enough for a notebook."""
+        encoded: object = getattr(self, "b64_json", None)
+        if not isinstance(encoded, str) or not encoded or len(encoded) > LARGEST_SHOWN * 4 // 3 + 128:
+            return None
+        try:
+            return _decoded(encoded)
+        except ValueError:
+            return None
+
+    def _of_type(self, kind: str) -> builtins.bytes | None:
+        image = self._shown()
+        return image if image is not None and image_type(image) == kind else None
+
+    def _repr_png_(self) -> builtins.bytes | None:
+        """Return what a notebook shows for a PNG image; `None` for another."""
+        return self._of_type("image/png")
+
+    def _repr_jpeg_(self) -> builtins.bytes | None:
+        """Return what a notebook shows for a JPEG image; `None` for another."""
+        return self._of_type("image/jpeg")
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows for other types and for a link; `None` for PNG and JPEG."""
+        image = self._shown()
+        return None if image and image_type(image) in ("image/png", "image/jpeg") else _image_html(self, image)
+
+
+def _image_html(item: ImageData, image: bytes | None) -> str | None:
+    """Return the HTML element of an image or of the link to it; `None` if it cannot be shown."""
+    if image is not None:
+        return media_html(image)
+    link: object = getattr(item, "url", None)
+    shown = isinstance(link, str) and link.startswith(("https://", "http://", "data:image/"))
+    return tag("image", str(link)) if shown else None
+
 
 class Images:
     """An answer whose `data` are images."""
@@ -316,6 +362,11 @@ class Images:
         for image in as_list(getattr(self, "data", None)):
             if isinstance(image, ImageData):
                 vars(image)["_source"] = fetch
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: all images; `None` (the plain repr) if none can be shown."""
+        items = [item for item in as_list(getattr(self, "data", None)) if isinstance(item, ImageData)]
+        return "\n".join(filter(None, (_image_html(item, item._shown()) for item in items))) or None
 
 
 def _decoded(text: str) -> bytes:
