@@ -18,6 +18,8 @@ from collections.abc import (
 )
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
+import msgspec
+
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.model.closing import AsyncClosing
 from ..core.policy.estimate import Usage, model_of
@@ -45,6 +47,7 @@ P = TypeVar("P")
 Operation = Literal["chat", "completions", "embeddings", "responses", "moderations"]
 Call = str | list[Any] | Mapping[str, Any]
 
+_SHOWN = 40  # characters of the text in the repr of a row
 AHEAD = 256  # finished rows not yet taken by the iterating task; above this nothing new is sent
 _OPERATIONS: dict[str, tuple[Endpoint, str]] = {
     "chat": (CHAT_COMPLETIONS_CREATE, "messages"),
@@ -132,8 +135,28 @@ class Row(Generic[A, P]):
         text = getattr(answer, "output_text", None)
         return text if isinstance(text, str) else str(answer.text)
 
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over pairs, for ``dict(row)`` and frameworks that turn an object into JSON by it.
+
+        `error` is the error's text, `usage` a dict, and `answer` and `parsed` are `None` in a failed row.
+        """
+        for name in ("index", "key", "item", "attempts", "cached", "seconds"):
+            yield name, getattr(self, name)
+        yield "error", None if self.error is None else str(self.error)
+        yield "usage", None if self.usage is None else {"input": self.usage.input, "output": self.usage.output}
+        yield "answer", self._answer
+        parsed = self._parsed
+        yield "parsed", msgspec.to_builtins(parsed) if isinstance(parsed, msgspec.Struct) else parsed
+
     def __repr__(self) -> str:
-        what = "ok" if self.error is None else f"error={self.error!r}"
+        if self.error is not None:
+            what = f"error={self.error!r}"
+        else:
+            try:
+                text = " ".join(self.text.split())
+                what = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+            except AttributeError:  # embeddings and moderations have no text
+                what = "ok"
         return f"<Row {self.key!r} {what} attempts={self.attempts}>"
 
 
@@ -221,6 +244,11 @@ class RowStream(AsyncClosing, Generic[A, P]):
     def stop(self) -> None:
         """Send no further row; those in flight finish, and iteration ends after them."""
         self._scheduler.stop()
+
+    def __repr__(self) -> str:
+        stats = self.stats
+        state = f"{stats.ok} ok, {stats.failed} failed" if self._used else "not started"
+        return f"<RowStream of {self._options.operation}: {state}>"
 
     # ---------------------------------------------------------------- the run
 

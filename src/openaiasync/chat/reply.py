@@ -10,7 +10,7 @@ Tell pieces apart with `isinstance` or ``match``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -53,6 +53,10 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     arguments: str
 
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Iterate over the fields as pairs, for ``dict(call)``."""
+        yield from (("id", self.id), ("name", self.name), ("arguments", self.arguments))
+
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one tool call.
@@ -82,6 +86,14 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     def ok(self) -> bool:
         """Whether the function ran and returned."""
         return self.error is None and not self.denied
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over pairs for ``dict(result)`` and JSON: the call, what the model was sent, the error's text."""
+        yield "call", dict(self.call)
+        yield "content", self.content
+        yield "error", None if self.error is None else str(self.error) or type(self.error).__name__
+        yield "denied", self.denied
+        yield "seconds", self.seconds
 
     def message(self) -> dict[str, Any]:
         """Return the message of role ``tool`` that tells the model the result."""
@@ -172,6 +184,16 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
     def meta(self) -> Meta:
         """Metadata of the last call. Raises `LookupError` like `answer`, and `AttributeError` if no call ended."""
         return self.answer.meta
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over the fields as pairs, for ``dict(reply)`` and frameworks that turn an object into JSON by it.
+
+        Parts stay objects, which can be iterated in the same way; a Struct in `parsed` becomes plain values.
+        """
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            plain = name == "parsed" and isinstance(value, msgspec.Struct) and not hasattr(value, "__iter__")
+            yield name, msgspec.to_builtins(value) if plain else value
 
     def _repr_markdown_(self) -> str | None:
         """Return what a notebook shows: the tools that were called, and the text; `None` without either."""

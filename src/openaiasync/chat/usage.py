@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -278,6 +278,10 @@ class SessionUsage(msgspec.Struct, frozen=True, kw_only=True):
     def total_tokens(self) -> int:
         """The sum of `prompt_tokens` and `completion_tokens`."""
         return self.prompt_tokens + self.completion_tokens
+
+    def __iter__(self) -> Iterator[tuple[str, int | float | None]]:
+        """Iterate over the fields as pairs, for ``dict(usage)``."""
+        return ((name, getattr(self, name)) for name in self.__struct_fields__)
 
 
 def _price_of(model: str, given: Any) -> Price:

@@ -307,7 +307,9 @@ class BaseModel(
         if plan.tag_field is not None:
             yield plan.tag_field, getattr(self, plan.tag_field)
         for name, python_name, _, _ in plan.fields:
-            yield python_name, getattr(self, name)
+            value = getattr(self, name)
+            # Of a vector that was sent as base64, a property of its public name has the numbers.
+            yield python_name, getattr(self, python_name) if isinstance(value, bytes) else value
         yield from extras_of(self).items()
 
     @classmethod
