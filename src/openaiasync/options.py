@@ -266,6 +266,10 @@ def _models(name: str, value: Any) -> Mapping[str, str]:
         return {}
     if isinstance(value, str):
         return {"": value}
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{name} must be a model's name, or a mapping from methods to names, not {type(value).__name__}"
+        )
     models: dict[str, str] = dict(_mapping(name, value))
     if unknown := models.keys() - METHODS:
         raise ConfigurationError(f"{name}: {min(unknown)!r} is not one of the methods {', '.join(sorted(METHODS))}")
@@ -489,6 +493,9 @@ OPTIONS = (*_OPENAI, *_AZURE, *_COMMON)
 """The table: every option of every client."""
 
 
+_ELSEWHERE_NAMED = {"verify": "ssl", "proxies": "proxy"}  # names of httpx and requests
+
+
 class OptionSet:
     """The options of one function: its keywords, and the keys of its ``http_other``.
 
@@ -534,7 +541,7 @@ class OptionSet:
 
     def _hint(self, name: str) -> str:
         """Return a hint for an unknown keyword: the nearest one, or the constructor that has it."""
-        name = "ssl" if name == "verify" else name  # its name in httpx and requests
+        name = _ELSEWHERE_NAMED.get(name, name)
         known = [option for option in OPTIONS if name in option.names]
         for option in known:
             for keyword, mine in self.keywords.items():
@@ -579,7 +586,9 @@ class OptionSet:
         for name, value in other.items():
             found = self.other.get(name) or self.other.get(name.removeprefix("http_"))
             if found is None:
-                raise TypeError(f"http_other has no option {name!r}{nearest(name, frozenset(self.other))}")
+                usual = _ELSEWHERE_NAMED.get(name)
+                hint = f"; did you mean {usual!r}?" if usual else nearest(name, frozenset(self.other))
+                raise TypeError(f"http_other has no option {name!r}{hint}")
             option = found
             if option.field not in values and not is_omitted(value) and (value is not None or option.none):
                 (tcp if option.tcp else values)[option.field] = option.check(name, value)

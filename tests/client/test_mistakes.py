@@ -30,6 +30,11 @@ CONSTRUCTORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"api_base.*http://localhost:8765/v1, not 'localhost:8765/v1'",
     ),
     "name": (lambda: Client(api_base="api.example.com/v1"), ConfigurationError, "https://api.example.com/v1"),
+    "proxies": (lambda: Client(proxies={}), TypeError, "http_other=.*'proxy'"),  # type: ignore[call-arg]
+    "other verify": (lambda: Client(http_other={"verify": False}), TypeError, "'verify'; did you mean 'ssl'"),
+    "other proxies": (lambda: Client(http_other={"proxies": {}}), TypeError, "'proxies'; did you mean 'proxy'"),
+    "a number as model": (lambda: Client(model=3), TypeError, "a model's name, or a mapping.*not int"),  # type: ignore[arg-type]
+    "key by position": (lambda: Client("sk-1"), TypeError, r"^Client\(\) takes 1 .*api_key="),  # type: ignore[misc]
     "pickle": (lambda: pickle.dumps(Client(api_base=BASE)), TypeError, "pass the options instead"),
     "import": (lambda: getattr(openaiasync, "OpenAI"), ImportError, "asynchronous only.*AsyncOpenAI"),  # noqa: B009
 }
@@ -69,6 +74,13 @@ CALLS: dict[str, tuple[Callable[[Client], Any], str]] = {
     "texts in a request": (lambda client: client.chat({"messages": ["hi"]}), "not a list of texts"),
     "bytes": (lambda client: client.chat(b"hi"), "not bytes"),
     "embedding of None": (lambda client: client.embedding(None, model="m"), "'input', not None"),
+    "picture": (lambda client: client.chat("hi", image="a.png"), r"'image'; use client\.vision.*session"),
+    "type": (lambda client: client.chat("hi", into=int), r"client\.chat\.parse\(\.\.\., into="),
+    "misspelled limit of map": (lambda client: client.map(["hi"], max_inflight=3), "max_in_flight"),
+    "two texts": (lambda client: client.chat("a", "b"), r"^client\.chat\(\) takes from 1 to 2 positional"),
+    "two texts to a stream": (lambda client: client.chat.stream("a", "b"), r"^client\.chat\.stream\(\).*keyword"),
+    "two texts in a session": (lambda client: client.chat.session().say("a", "b"), r"^session\.say\(\).*system="),
+    "system by position": (lambda client: client.chat.session("x"), r'^client\.chat\.session\(\).*system="'),
     "stream flag": (lambda client: client.chat("hi", stream=True), r"client\.chat\.stream"),
     "awaited stream": (lambda client: client.chat.stream("hi"), "async with"),
 }
@@ -108,6 +120,43 @@ def test_a_base_without_version(path: str) -> None:
                 with pytest.raises(NotFoundError) as caught:
                     await client.chat("hi")
                 assert "lack" not in str(caught.value)
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings/", "/models"])
+@pytest.mark.parametrize("version", ["", "/v1"])
+def test_a_base_that_ends_with_an_operation(version: str, path: str) -> None:
+    """A 404 says where to end the base."""
+
+    async def main() -> None:
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer(b"404 page not found", 404, "text/plain"))
+
+        async with scripted(script) as server:
+            root = server.url.removesuffix("/v1")
+            async with Client(api_base=root + version + path, model="m") as client:
+                with pytest.raises(NotFoundError, match=rf"path of an operation: shorten it to {root}/v1 "):
+                    await client.chat("hi")
+
+    run(main())
+
+
+@pytest.mark.parametrize("said", [b"", b"\x15\x03\x03\x00\x02\x02\x46"])
+def test_http_to_a_tls_server(said: bytes) -> None:
+    """A server that sends an alert, or closes without a byte, may speak TLS: the error asks for https."""
+
+    async def main() -> None:
+        async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(10)
+            writer.write(said)
+            writer.close()
+
+        async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with Client(api_base=f"http://127.0.0.1:{port}/v1", model="m", max_retries=0) as client:
+                with pytest.raises(OpenAIError, match="URL begins with https://"):
+                    await client.chat("hi")
 
     run(main())
 

@@ -16,6 +16,7 @@ from ..core.http.grammar import is_token
 from ..core.model.secrets import Secret, redacted
 from ..errors import ConfigurationError
 from ..transport.base import AttemptTimeouts, Origin
+from .sealing import explain_positions
 
 __all__ = [
     "UNSET",
@@ -98,6 +99,7 @@ def unquoting(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except Exception as error:
             del args, kwargs
+            explain_positions(error, method)
             error.__context__ = error.__cause__ = None
             raise error.with_traceback(None) from None
 

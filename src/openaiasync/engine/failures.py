@@ -127,7 +127,9 @@ def from_transport(
         words = failure.message if explained else timeout_message(clock, seconds)
         error = APITimeoutError(request, message=f"{where}: {words} ({spent})", clock=clock)
     else:
-        error = APIConnectionError(message=f"{where}: {failure.message} ({spent})", request=request)
+        error = APIConnectionError(
+            message=f"{where}: {failure.message}{_other_scheme(failure, request)} ({spent})", request=request
+        )
         error.retryable = failure.kind not in ("protocol", "tls")
         if failure.kind == "protocol":
             error.side = "server"
@@ -135,6 +137,12 @@ def from_transport(
     if failure.__cause__ is not None:  # the exception of the operating system, or of a caller's own HTTP client
         error.__cause__ = failure.__cause__
     return _finish(error, request, tries, elapsed)
+
+
+def _other_scheme(failure: TransportError, request: RequestInfo) -> str:
+    """Return a hint if a server closed a new connection without a byte: many that speak TLS do so on plain HTTP."""
+    silent = failure.kind in ("eof", "reset") and not failure.answered and not failure.reused and failure.sent
+    return "; if it speaks TLS, its URL begins with https://" if silent and request.base.startswith("http://") else ""
 
 
 def error_object(body: Any) -> Any:
@@ -156,9 +164,21 @@ def with_words(text: str, details: ErrorDetails) -> str:
     return f"{text}: {_short(details.message)}" if details.message else text
 
 
-def _without_version(request: RequestInfo) -> str:
-    """Return a hint if the API base has no version in its path, as most servers' bases have."""
-    if re.search(r"/v\d", request.target.partition("?")[0]):
+_OPERATION = (
+    "chat/completions|completions|responses|embeddings|moderations|models|images/(?:generations|edits|variations)"
+    "|audio/(?:speech|transcriptions|translations)"
+)
+_TWICE = re.compile(f"(?P<prefix>.*?)/(?:{_OPERATION})/(?:{_OPERATION})(?:/|$)")
+
+
+def _wrong_base(request: RequestInfo) -> str:
+    """Return a hint if the API base ends with an operation's path, or has no version, as most servers' bases have."""
+    path = request.target.partition("?")[0]
+    if twice := _TWICE.match(path):
+        prefix = twice["prefix"]
+        base = f"{request.base}{prefix if re.search(r'/v[0-9]', prefix) else f'{prefix}/v1'}"
+        return f"; the API base ends with the path of an operation: shorten it to {base}"
+    if re.search(r"/v\d", path):
         return ""
     return f"; does the API base lack /v1, as in {request.base}/v1?"
 
@@ -173,7 +193,7 @@ def status_failure(meta: Meta, raw: bytes, tries: int, elapsed: float) -> APISta
     details = read_error(body)
     text = with_words(f"{meta.status} from {meta.request.method} {meta.url}", details)
     if meta.status in (404, 405):
-        text = f"{text}{_without_version(meta.request)}"
+        text = f"{text}{_wrong_base(meta.request)}"
     text = f"{text} ({_spent(tries, elapsed)})"
     error = status_error(meta.status)(text, response=response, body=error_object(body))
     error.describe(details.code, details.type, details.param)

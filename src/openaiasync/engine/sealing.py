@@ -17,7 +17,7 @@ from ..core.model.secrets import HIDDEN, NO_SECRETS, HiddenFields, Secrets
 from ..errors import OpenAIError
 from ..transport.base import TransportError
 
-__all__ = ["cleaned_error", "seal", "sealed", "sealing", "secrets_of"]
+__all__ = ["cleaned_error", "explain_positions", "seal", "sealed", "sealing", "secrets_of"]
 
 E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
@@ -86,6 +86,30 @@ def seal(error: BaseException, secrets: Secrets | None = None) -> None:
         _hide_callers(trace.tb_frame)  # the frame that caught the error
 
 
+_KEYWORDS = {  # what callers of a method give by position, and what to write
+    "__init__": 'the options are keywords: api_key="..."',
+    "session": 'a system prompt is system="...", a history is messages=[...]',
+    "say": "one text or one list of content parts; a system prompt is system= of the session",
+    "stream": "one text or one list of messages; everything else is a keyword",
+}
+_PUBLIC = {"ChatMethods": "client.chat", "ChatSession": "session"}
+
+
+def explain_positions(error: BaseException, method: Callable[..., Any]) -> None:
+    """Name the public method and what to write in Python's error for too many positional arguments.
+
+    Only for an error that has no frame below the caller's: the arguments did not fit, so the method did not run.
+    """
+    frame, text = error.__traceback__, str(error)
+    if not isinstance(error, TypeError) or frame is None or frame.tb_next is not None:
+        return
+    if " positional argument" in text and "() takes " in text:
+        owner, _, name = method.__qualname__.rpartition(".")
+        shown = owner if name == "__init__" else f"{_PUBLIC.get(owner, owner)}.{name}"
+        advice = _KEYWORDS.get(name, "pass the others as keywords")
+        error.args = (f"{shown}() takes {text.partition('() takes ')[2]}; {advice}",)
+
+
 def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Decorate an asynchronous method to seal its exceptions, its own locals included.
 
@@ -98,6 +122,7 @@ def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
             return await method(*args, **kwargs)
         except BaseException as error:
             del args, kwargs
+            explain_positions(error, method)
             seal(error)
             raise
 
@@ -113,6 +138,7 @@ def sealed(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except Exception as error:
             del args, kwargs
+            explain_positions(error, method)
             seal(error)
             raise
 

@@ -284,6 +284,9 @@ class ChatMethods:
         return ChatSession.loaded(self._calls, path, append, fsync, options)
 
 
+# Python's error for a second positional argument shows this name.
+ChatMethods.__call__.__qualname__ = "client.chat"
+
 # They make several requests, or none yet, so there is no single raw answer.
 for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):
     vars(ChatMethods)[_name].no_raw_twin = True

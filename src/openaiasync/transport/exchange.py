@@ -25,6 +25,7 @@ TIMEOUTS = {
     "connect": "no connection was made in time",
 }
 
+_TLS_ALERT = b"\x15\x03"  # the type of the record, and the major version of every TLS
 _FOR_NOTHING, _FOR_HEAD, FOR_PIECE, _FOR_ALL = range(4)
 
 
@@ -96,6 +97,9 @@ class Exchange:
                 self.status, self.raw_fields, self._body, self._coded = usual
                 self._finish(True)
                 self._wake()
+                return
+            if data.startswith(_TLS_ALERT):
+                self.fail("protocol", "the server answered with a TLS alert; its URL begins with https://")
                 return
             parser = self._parser = ResponseParser(bodiless=self._bodiless)
         self._unread += len(data)

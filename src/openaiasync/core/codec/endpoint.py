@@ -88,6 +88,12 @@ class Request:
 _SYSTEM = frozenset({"system", "system_prompt", "system_message", "instructions"})
 _TEXTS = _SYSTEM | {"prompt", "input", "text", "content", "message"}  # what other libraries call them
 
+_ELSEWHERE = {  # keywords of other methods of chat models
+    **dict.fromkeys(("image", "images"), "use client.vision(image, text), or images= of a session's say()"),
+    "into": "use client.chat.parse(..., into=...)",
+}
+_LIMITS = frozenset({"max_inflight", "max_concurrency", "max_concurrent", "concurrency"})
+
 
 def nearest(name: str, known: frozenset[str]) -> str:
     """Return a hint with the nearest known name, or ""."""
@@ -196,6 +202,10 @@ class Endpoint:
             if name in _SYSTEM:
                 return '; put {"role": "system", "content": ...} first into the messages, or use a session(system=...)'
             return "; the text is the first argument"
+        if "messages" in self.accepted and name in _ELSEWHERE:
+            return f"; {_ELSEWHERE[name]}"
+        if name in _LIMITS:
+            return "; it is max_in_flight in client.map(), and http_max_in_flight in Client()"
         return f"{nearest(name, self.accepted)} (pass parameters of other providers in extra_body)"
 
     def request(self, params: dict[str, Any], *, stream: bool | None = None) -> Request:
