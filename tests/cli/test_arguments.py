@@ -14,6 +14,8 @@ from openaiasync.chat.tools import Toolbox
 from openaiasync.cli.arguments import add_tools, image_at, schema_in
 from openaiasync.cli.console import CommandError
 
+from .command import inside, one_line, spied
+
 TOOLS = '''
 def add(a: int, b: int) -> int:
     """Add two numbers."""
@@ -124,3 +126,40 @@ def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert image_at("HTTPS://example.org/a.png") == "HTTPS://example.org/a.png"
     with pytest.raises(CommandError, match="is not an image"):
         image_at(str(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("caht hi", 'Unknown command "caht". Did you mean "chat"? Try \'openaiasync --help\'.'),
+        ("chat hi --modle x", "Unknown option: --modle. Did you mean --model? Try 'openaiasync chat --help'."),
+        ("embed hello world", "echo 'hello world' | openaiasync embed"),
+        (
+            "similar cat --store v.db",
+            "the text the second: openaiasync similar v.db cat",
+        ),
+        ("run none.csv -o out.csv", "cannot read none.csv: No such file or directory"),
+        (
+            "chat hi --base-url localhost:9/v1",
+            "the API base (--base-url) must be an absolute",
+        ),
+    ],
+)
+def test_advice_for_a_mistyped_line(line: str, text: str) -> None:
+    """A mistake is named once, with what to type instead."""
+    done = inside(*line.split())
+    assert done.returncode == 2
+    assert one_line(done.stderr)
+    assert text in done.stderr
+
+
+def test_a_parameter_with_an_equals_sign() -> None:
+    """`-o NAME=VALUE` is `-o NAME VALUE`; values keep their own equals signs, and so does the text after `--`."""
+    with spied() as (server, spy):
+        where = ("-m", "demo-chat", "--no-log", "--base-url", server.base_url)
+        line = ("-o", "temperature=0.5", "--option=seed=3", "-o", "user", "a=b", "-o", "safety_identifier=c=d")
+        done = inside("chat", *line, *where, "--", "say x=1")
+    assert done.returncode == 0, done.stderr
+    sent = spy.bodies("/chat/completions")[0]
+    assert (sent["temperature"], sent["seed"], sent["user"], sent["safety_identifier"]) == (0.5, 3, "a=b", "c=d")
+    assert sent["messages"][-1]["content"] == "say x=1"

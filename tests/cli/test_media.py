@@ -87,14 +87,17 @@ def test_a_picture_is_changed(server: ServerThread, here: Path) -> None:
         (["image", "x", "-i", "https://example.org/a.png"], "must be a file", 2),
         (["image", "x", "--mask", "a.png"], "name the picture with -i", 2),
         (["image", "x", "-o", "-", "-n", "2"], "one picture", 2),
-        (["image", "x", "-o", "none/a.png"], "none", 1),
+        (["image", "x", "-o", "none/a.png"], "cannot write none/a.png: there is no folder none", 2),
         (["image", "x", "--option", "n", "two"], "use --number", 2),
         (["image", "x", "--option", "output_compression", "much"], "takes an integer", 2),
         (["speak"], "the text is empty", 2),
         (["speak", "x", "--speed", "0"], "--speed", 2),
         (["speak", "x", "--format", "ogg"], "--format", 2),
         (["speak", "x", "--option", "input", "y"], "set by the command", 2),
-        (["transcribe", "none.wav"], "none.wav", 1),
+        (["transcribe", "none.wav"], "cannot read none.wav: No such file", 2),
+        (["speak", "x", "-o", "none/a.mp3"], "cannot write none/a.mp3: No such file", 2),
+        (["image", "x", "-o", "size", "5x5", "--out", "a.png"], "set with --option size 5x5", 2),
+        (["image", "x", "-o", "size", "5x5"], "-o is the file in image", 2),
         (["transcribe", "-"], "stdin is empty", 2),
         (["transcribe", "x.wav", "--translate", "--language", "de"], "--translate always gives English", 2),
         (["responses"], "the question is empty", 2),
@@ -105,9 +108,10 @@ def test_a_picture_is_changed(server: ServerThread, here: Path) -> None:
 )
 def test_what_cannot_work(arguments: list[str], words: str, code: int) -> None:
     """One line says what is wrong and what to do; no picture is paid for."""
-    with spied(lambda path, body: pictures(PNG)) as (server, _):
+    with spied(lambda path, body: pictures(PNG)) as (server, spy):
         done = inside(*arguments, "-m", "m", "--base-url", server.base_url)
     assert done.returncode == code, done.stderr
+    assert spy.requests == []
     assert one_line(done.stderr)
     assert words in done.stderr
 
@@ -216,3 +220,20 @@ def test_sound_is_not_written_to_a_terminal(server: ServerThread) -> None:
         child.expect_exact(seen)
         child.expect(pexpect.EOF)
         child.close()
+
+
+def test_speech_of_another_type_than_its_file(server: ServerThread, here: Path) -> None:
+    """The ending of the file is the format that is asked for; sound of another type is kept, with a warning."""
+    wave = b"RIFF\x24\0\0\0WAVEfmt " + bytes(40)
+    with spied(lambda path, body: (200, wave) if path.endswith("/speech") else None) as (fixed, spy):
+        where = ("-m", "m", "--base-url", fixed.base_url)
+        mp3 = inside("speak", "Hello", "-o", "out.mp3", *where)
+        ogg = inside("speak", "Hello", "-o", "out.ogg", *where)
+        wav = inside("speak", "Hello", "-o", "out.wav", *where)
+        other = inside("speak", "Hello", "-o", "sound.bin", *where)
+    assert [one.get("response_format") for one in spy.bodies("/audio/speech")] == ["mp3", "opus", "wav", None]
+    assert (mp3.returncode, mp3.stdout) == (0, "out.mp3\n")
+    assert mp3.stderr == "Warning: out.mp3 is wav, not mp3: the server did not send mp3.\n"
+    assert ogg.stderr == "Warning: out.ogg is wav, not ogg: the server did not send opus.\n"
+    assert (wav.stdout, wav.stderr, other.stderr) == ("out.wav\n", "", "")
+    assert (here / "out.mp3").read_bytes() == wave

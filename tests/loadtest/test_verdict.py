@@ -56,6 +56,14 @@ def test_nothing_measured_is_no_fault_of_the_client() -> None:
     assert judge(ClientLoad(lag=spread(1.0), late=spread(1.0)), start=None).level == "server"
 
 
+@pytest.mark.parametrize("gap", [0.0, 0.00004, 0.002])
+def test_gaps_below_the_resolution_are_not_compared(gap: float) -> None:
+    """Chunks that arrive together have no gap: a delay is compared with the time to the first token, or not at all."""
+    assert judge(ClientLoad(lag=spread(0.0048)), start=0.1, gap=gap).level == "server"
+    assert judge(ClientLoad(lag=spread(0.0048), late=spread(0.0048)), start=gap, gap=gap).level == "server"
+    assert "of the 100 ms" in judge(ClientLoad(lag=spread(0.08)), start=0.1, gap=gap).reasons[0]
+
+
 def test_the_monitor_sees_a_blocked_loop_in_full() -> None:
     """A pause counts for as long as it lasted, not as one late timer among many."""
 

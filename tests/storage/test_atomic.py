@@ -457,3 +457,11 @@ def test_a_stream_that_is_cut_says_so(tmp_path: Path) -> None:
 
     run(main())
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    """The error names the file that was to be written, not the temporary one."""
+    target = tmp_path / "none" / "a.txt"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_file(target, b"data")
+    assert caught.value.filename == str(target)

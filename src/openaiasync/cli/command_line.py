@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from .logs_command import add_logs_command
 from .media_commands import add_media_commands
 from .model_aliases import resolve_arguments
 from .settings_commands import add_settings_commands
-from .usage_errors import in_flags, usage_message
+from .usage_errors import in_flags, split_pairs, usage_message
 
 __all__ = ["app", "run"]
 
@@ -337,6 +338,7 @@ add_logs_command(app)
 def run(tokens: Sequence[str]) -> int:
     """Run a command line and return its exit code. Errors are one line on stderr; ``--debug`` adds a traceback."""
     debug = False
+    tokens = split_pairs(tokens)
     take_any_text()
     try:
         command, bound, _ = app.parse_args(list(tokens), console=out(), print_error=False, exit_on_error=False)
@@ -373,6 +375,8 @@ def _explained(error: Exception) -> str:
         return in_flags(str(error))
     if isinstance(error, OSError) and error.filename is None and error.strerror:
         return "stdout is closed" if error.errno == errno.EBADF else f"cannot write the output: {error.strerror}"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)
 
 

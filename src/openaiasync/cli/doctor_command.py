@@ -31,6 +31,7 @@ from ..lazy import resolve_annotations
 from ..version import __version__
 from .console import Exit, out, printable, write_bytes
 from .network_checks import Finding, check_network
+from .usage_errors import in_flags
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -112,7 +113,7 @@ async def diagnose(
     try:
         client = server.client(http_timeout=PATIENCE, http_max_in_flight=4, max_retries=0)
     except OpenAIError as error:
-        yield Finding("client", "failed", str(error))
+        yield Finding("client", "failed", in_flags(str(error)))
         return
     async with client:
         yield _key(server, client)
@@ -345,7 +346,7 @@ def _is_web_page(error: OpenAIError) -> bool:
 
 
 def _words(error: OpenAIError) -> str:
-    return error.message if isinstance(error, APIError) else str(error)
+    return in_flags(error.message if isinstance(error, APIError) else str(error))
 
 
 def _short(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -49,6 +50,8 @@ def table_options(source: str, given: TableArguments) -> TableOptions | None:
             raise CommandError(f"{used[0]} is for tables (.csv, .tsv, .parquet); {source} is a file of requests")
         return None
     if given.prompt is None:
+        if not os.path.exists(source):
+            raise CommandError(f"cannot read {source}: {os.strerror(errno.ENOENT)}")
         raise CommandError(f"{source} is a table: --prompt says what to ask for each row, such as 'Classify: {{text}}'")
     return TableOptions(given.prompt, given.system, given.key, given.url)
 

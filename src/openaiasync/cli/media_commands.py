@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from ..core.model.media_types import image_type
+from ..core.model.media_types import SNIFFED, audio_type, image_type
 from ..lazy import resolve_annotations
 from .api_options import api_parameters, extra_body_in
 from .arguments import ANYWHERE, InputFile, ModelName, ServerOptions, choose_model, image_at, is_not_an_option
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..client import Client
     from ..core.codec.endpoint import Endpoint
+    from ..storage.atomic import AtomicFile
     from ..types import ImagesResponse
     from .fragments import StandardInput
 
@@ -35,6 +37,12 @@ _FLAGS = {"n": "--number", "response_format": "--format"}  # of parameters whose
 _Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 _Transcript = Literal["text", "srt", "vtt", "json", "verbose_json"]
 _SET = "it is set by the command itself"
+_SOUNDS = {
+    "aac": "audio/aac", "flac": "audio/flac", "m4a": "audio/mp4", "mp3": "audio/mpeg", "oga": "audio/ogg",
+    "ogg": "audio/ogg", "opus": "audio/ogg", "pcm": "", "wav": "audio/wav", "weba": "audio/webm", "webm": "audio/webm",
+}  # fmt: skip
+"""The media types of sound by the ending of a file, which are also the names of formats; raw samples have none."""
+_FORMATS = {"oga": "opus", "ogg": "opus"}  # of endings that are not the name of a format
 
 
 @Parameter(name="*", group=_REQUEST)
@@ -158,6 +166,8 @@ def image(
         raise CommandError("--mask shows what to change in a picture; name the picture with -i")
     if out == "-" and (sys.stdout.isatty() or (number or 1) > 1 or json):
         raise CommandError("-o - writes one picture to a pipe or file; use -o FILE")
+    if out not in (None, "-"):
+        _check_folder(str(out))
     return _run(
         _make(server, text, pictures, mask, {"n": number, "size": size, "quality": quality}, options, out, json)
     )
@@ -215,8 +225,6 @@ async def _make(
 
 def _save_picture(data: bytes, out: str | None, index: int | None) -> Path:
     """Write a picture to the named file, or to the next numbered file that does not exist, and return its path."""
-    from ..storage.atomic import AtomicFile
-
     kind = image_type(data)
     ending = f".{kind.removeprefix('image/')}" if kind else ".png"
     named = None if out is None or Path(out).expanduser().is_dir() else Path(out).expanduser()
@@ -229,7 +237,7 @@ def _save_picture(data: bytes, out: str | None, index: int | None) -> Path:
         path = named or folder / f"image-{count}{ending}"
         if named is None and path.exists():
             continue
-        file = AtomicFile.open(path)
+        file = _opened(str(path))
         try:
             file.write(data)
             file.commit(exclusive=named is None)
@@ -280,24 +288,26 @@ def speak(
     if out in (None, "-") and sys.stdout.isatty():
         raise CommandError("sound is not written to a terminal; use -o FILE or a pipe")
     ending = "" if out is None else Path(out).suffix[1:].lower()
+    ending = _FORMATS.get(ending, ending)
     chosen = format or (ending if ending in get_args(_Format) else None)
     given = {"voice": voice, "response_format": chosen, "speed": speed, "instructions": instructions}
-    return _run(_speak(server, spoken, options, given, None if out in (None, "-") else os.path.expanduser(out)))
+    return _run(_speak(server, spoken, options, given, None if out in (None, "-") else os.path.expanduser(str(out))))
 
 
 async def _speak(
     server: ServerOptions, text: str, options: MediaOptions, given: dict[str, Any], out: str | None
 ) -> int:
     from ..endpoints import AUDIO_SPEECH_CREATE
-    from ..storage.atomic import AtomicFile
 
     params = options.parameters(AUDIO_SPEECH_CREATE, ("input", "model", "stream_format"), **given)
     async with server.client() as client:
         params["model"] = await choose_model(client, options.model, "speech")
-        file = None if out is None else AtomicFile.open(out)
+        file = None if out is None else _opened(out)
+        head = b""
         try:
             async with client.text_to_speech.stream(text, **params) as stream:
                 async for piece in stream:
+                    head += piece[: SNIFFED - len(head)]
                     if file is None:
                         write_bytes(piece)
                     else:
@@ -307,8 +317,23 @@ async def _speak(
         finally:
             if file is not None:
                 file.discard()
+    _note_other_sound(head, out, params.get("response_format"))
+    if out is not None:
+        write(f"{out}\n")
     options.log(server, client, "speak", text, params, files=[] if out is None else [out])
     return Exit.OK
+
+
+def _note_other_sound(head: bytes, out: str | None, asked: object) -> None:
+    """Print a warning if the first bytes of a sound are not of the type that its file's name, or the request, says."""
+    ending = "" if out is None else Path(out).suffix[1:].lower()
+    named = ending if ending in _SOUNDS else asked
+    kind = audio_type(head)
+    if not isinstance(named, str) or kind is None or _SOUNDS.get(named, kind) == kind:
+        return
+    name = next(name for name in ("mp3", "wav", "opus", *_SOUNDS) if _SOUNDS[name] == kind)
+    why = "" if asked is None or _SOUNDS.get(str(asked)) == kind else f": the server did not send {asked}"
+    note(f"Warning: {'the sound' if out is None else out} is {name}, not {named}{why}.")
 
 
 # ---------------------------------------------------------------- transcribe
@@ -356,6 +381,14 @@ def transcribe(
         sound = Path(file).expanduser()
     if translate and language is not None:
         raise CommandError("--language is the language of a transcript; --translate always gives English")
+    if out not in (None, "-"):
+        _check_folder(str(out))
+    if isinstance(sound, Path):
+        try:
+            with open(sound, "rb") if not sound.is_fifo() else nullcontext():  # opening a pipe would wait
+                pass
+        except OSError as error:
+            raise CommandError(f"cannot read {file}: {error.strerror}") from None
     given = {"language": language, "prompt": prompt}
     return _run(_transcribe(server, sound, options, format, given, translate, out))
 
@@ -401,10 +434,25 @@ async def _transcribe(
     return Exit.OK
 
 
-def _write_file(out: str, data: bytes) -> None:
+def _opened(out: str) -> AtomicFile:
+    """Begin to write a file. Raises `CommandError`."""
     from ..storage.atomic import AtomicFile
 
-    file = AtomicFile.open(os.path.expanduser(out))
+    try:
+        return AtomicFile.open(os.path.expanduser(out))
+    except OSError as error:
+        raise CommandError(f"cannot write {out}: {error.strerror}") from None
+
+
+def _check_folder(out: str) -> None:
+    """Raise `CommandError` if the folder of a file does not exist: before a request, which may cost something."""
+    folder = Path(out).expanduser().parent
+    if not folder.is_dir():
+        raise CommandError(f"cannot write {out}: there is no folder {folder}")
+
+
+def _write_file(out: str, data: bytes) -> None:
+    file = _opened(out)
     try:
         file.write(data)
         file.commit()

@@ -71,7 +71,8 @@ async def check_network(base: str, environment: dict[str, str]) -> AsyncIterator
         yield _bundle(environment)
         yield await _tls(host, port)
     elif await _speaks_tls(host, port):
-        yield Finding("scheme", "failed", "the port speaks TLS", f"Use https://{url.netloc}{url.path}.")
+        base = f"https://{url.netloc}{url.path.rstrip('/')}"
+        yield Finding("scheme", "failed", "the port speaks TLS", f"Use {base} as the base URL.")
 
 
 def _parsed(base: str) -> tuple[SplitResult, int]:

@@ -6,9 +6,9 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from cyclopts import CycloptsError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-__all__ = ["in_flags", "usage_message"]
+__all__ = ["in_flags", "split_pairs", "usage_message"]
 
 _ONE_TEXT = {"chat": "question", "responses": "question", "image": "description", "speak": "text"}
 """Commands that take one text, and what it is."""
@@ -30,6 +30,12 @@ _FLAGS = {
     "max_rounds": "the limit of this command",
 }
 _NAMES = re.compile(rf"(?<![\w.-])({'|'.join(_FLAGS)})(?![\w-])(?:=(?=[\s.,;:]|$))?")
+_TWICE = re.compile(r"(--[a-z-]+)(?:, \1\b)+")  # two names of the library that are one flag
+_PAIR = re.compile(r"[A-Za-z_][\w.-]*=")
+_PAIRS = dict.fromkeys(("chat", "responses"), frozenset({"-o", "--option", "-p", "--param"})) | dict.fromkeys(
+    ("image", "speak", "transcribe"), frozenset({"--option"})
+)
+"""Commands and their options that take a name and a value."""
 _PYTHON = re.compile(
     r" \(max_body in http_other sets the limit for bodies held in memory\)|; pass api_key to the client"
 )
@@ -40,23 +46,78 @@ def usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
     chain = tuple(error.command_chain or (tokens[:1] if tokens[0] in _ONE_TEXT else ()))
     program = " ".join(("openaiasync", *chain))
     command = chain[0] if chain else ""
+    if advice := _file_for_parameter(command, tokens):
+        return advice
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         unused = list(error.unused_tokens)
         if command in _ONE_TEXT:
             return _quoted_advice(program, command, unused, tokens)
+        if command == "embed":
+            text = shlex.quote(" ".join(_arguments(tokens, unused)))
+            return f"embed takes a file of texts; a text goes through a pipe: echo {text} | {program}"
         return f"{program} does not take {shlex.join(unused)}. Try '{program} --help'."
     if isinstance(error, UnknownOptionError) and command in _OPERATIONS:
         advice = _parameter_advice((error.token.keyword or "").partition("=")[0], command, tokens)
         if advice:
             return advice
-    return f"{str(error).rstrip('.')}. Try '{program} --help'."
+    if isinstance(error, UnknownOptionError) and command == "similar" and "--store" in tokens:
+        return f"the store is the first argument of similar, the text the second: {_similar(program, tokens)}"
+    text = str(error)
+    if isinstance(error, UnknownCommandError):
+        text = text.partition(" Available commands:")[0]  # a list that ends in the middle
+    return f"{text if text.endswith('?') else text.rstrip('.') + '.'} Try '{program} --help'."
+
+
+def split_pairs(tokens: Sequence[str]) -> list[str]:
+    """Return a command line with ``-o NAME VALUE`` for each ``-o NAME=VALUE``: names of parameters have no ``=``."""
+    flags = _PAIRS.get(tokens[0], frozenset[str]()) if tokens else frozenset[str]()
+    split: list[str] = []
+    for at, token in enumerate(tokens):
+        if token == "--":
+            return [*split, *tokens[at:]]
+        flag, equals, pair = token.partition("=")
+        if split and split[-1] in flags and _PAIR.match(token):
+            split += token.split("=", 1)
+        elif equals and flag in flags and _PAIR.match(pair):
+            split += [flag, *pair.split("=", 1)]
+        else:
+            split.append(token)
+    return split
+
+
+def _arguments(tokens: Sequence[str], unused: list[str]) -> list[str]:
+    """Return the unused arguments, with the one in front of them."""
+    at = next((i for i in range(len(tokens)) if list(tokens[i : i + len(unused)]) == unused), None)
+    first = [] if not at or tokens[at - 1].startswith("-") else [tokens[at - 1]]
+    return [*first, *unused]
+
+
+def _similar(program: str, tokens: Sequence[str]) -> str:
+    at = tokens.index("--store")
+    store = "".join(tokens[at + 1 : at + 2]) or "FILE"
+    text = "".join(tokens[1:2]) if at > 1 and not tokens[1].startswith("-") else "TEXT"
+    return shlex.join([*program.split(), store, text])
+
+
+def _file_for_parameter(command: str, tokens: Sequence[str]) -> str | None:
+    """Return advice if ``-o``, the file in this command, was followed by the name of a parameter of the API."""
+    if _OPERATIONS.get(command, ("", ""))[1] != "--option" or "-o" not in tokens:
+        return None
+    from .. import endpoints
+
+    known = getattr(endpoints, _OPERATIONS[command][0]).known
+    for at, token in enumerate(tokens[:-1]):
+        name, _, value = tokens[at + 1].partition("=")
+        if token == "-o" and name.replace("-", "_") in known:
+            value = value or "".join(tokens[at + 2 : at + 3])
+            shown = shlex.quote(value) if value and not value.startswith("--") else "VALUE"
+            return f"-o is the file in {command}; parameters of the API are set with --option {name} {shown}"
+    return None
 
 
 def _quoted_advice(program: str, command: str, unused: list[str], tokens: Sequence[str]) -> str:
     """Return the advice to quote a text whose words became several arguments."""
-    at = next((i for i in range(len(tokens)) if list(tokens[i : i + len(unused)]) == unused), None)
-    first = [] if not at or tokens[at - 1].startswith("-") else [tokens[at - 1]]
-    text = shlex.quote(" ".join((*first, *unused)))
+    text = shlex.quote(" ".join(_arguments(tokens, unused)))
     return f"the {_ONE_TEXT[command]} is one argument: put several words in quotes, such as {program} {text}"
 
 
@@ -78,4 +139,4 @@ def _parameter_advice(option: str, command: str, tokens: Sequence[str]) -> str |
 
 def in_flags(text: str) -> str:
     """Return the text of an error of the library with the flags of the command line in place of Python's names."""
-    return _NAMES.sub(lambda match: _FLAGS[match[1]], _PYTHON.sub("", text))
+    return _TWICE.sub(r"\1", _NAMES.sub(lambda match: _FLAGS[match[1]], _PYTHON.sub("", text)))

@@ -133,7 +133,7 @@ def judge(
     """Return the verdict on a client by the medians (seconds) that it measured.
 
     `start` is the median time until an answer starts, which late sends and a slow event loop lengthen; `gap` that
-    between two chunks, which only the event loop does.
+    between two chunks, which only the event loop does. Medians below 3 ms are not compared.
 
     `rate` is the asked rate of an open loop and `sent_rate` the achieved one, in requests per second; `held_back` says
     that a limit on requests in flight kept requests back.
@@ -147,6 +147,8 @@ def judge(
         strains.append(f"its core was used to {_percent(used)}")
     if client.waiting is not None and client.waiting >= _STOLEN:
         strains.append(f"other processes kept it from running for {_percent(client.waiting)} of the time")
+    # A median as short as a timer is exact says nothing: chunks that arrive together have no gap that could be longer.
+    start, gap = (None if median is None or median < _HARMLESS else median for median in (start, gap))
     shortest = min((median for median in (start, gap) if median is not None), default=None)
     for name, seen, median in (
         ("the event loop ran", client.lag, shortest),
@@ -154,7 +156,7 @@ def judge(
     ):
         if seen is None or median is None or seen.p99 < _HARMLESS:
             continue
-        share = seen.p99 / median if median > 0 else 1.0
+        share = seen.p99 / median
         if share >= _NOTICEABLE:
             text = f"{name} up to {_ms(seen.p99)} late (p99), {_percent(share)} of the {_ms(median)} that it measured"
             (limits if share >= _DOMINANT else strains).append(text)

@@ -65,7 +65,11 @@ class AtomicFile:
         if target is None:
             return cls(named, LockedFile(_open_direct(named, abandoned)), None, replaces=False)
         if there is None:
-            temporary, file = _temporary_in(os.path.dirname(target), mode)
+            try:
+                temporary, file = _temporary_in(os.path.dirname(target), mode)
+            except OSError as error:
+                error.filename = named  # not the temporary file, which the caller does not know
+                raise
             return cls(target, file, temporary, replaces=True)
         os.close(os.open(target, open_flags(os.O_WRONLY)))  # a file without write permission is not replaced either
         replaces = there.st_nlink == 1
