@@ -324,15 +324,15 @@ async def _speak(
     return Exit.OK
 
 
-def _note_other_sound(head: bytes, out: str | None, asked: object) -> None:
+def _note_other_sound(head: bytes, out: str | None, requested: object) -> None:
     """Print a warning if the first bytes of a sound are not of the type that its file's name, or the request, says."""
     ending = "" if out is None else Path(out).suffix[1:].lower()
-    named = ending if ending in _SOUNDS else asked
+    named = ending if ending in _SOUNDS else requested
     kind = audio_type(head)
     if not isinstance(named, str) or kind is None or _SOUNDS.get(named, kind) == kind:
         return
     name = next(name for name in ("mp3", "wav", "opus", *_SOUNDS) if _SOUNDS[name] == kind)
-    why = "" if asked is None or _SOUNDS.get(str(asked)) == kind else f": the server did not send {asked}"
+    why = "" if requested is None or _SOUNDS.get(str(requested)) == kind else f": the server did not send {requested}"
     note(f"Warning: {'the sound' if out is None else out} is {name}, not {named}{why}.")
 
 
