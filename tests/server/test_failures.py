@@ -119,6 +119,122 @@ def test_whatever_a_handler_raises_in_a_stream(error: BaseException, caplog: pyt
     assert len([record for record in caplog.records if record.exc_info]) == 2
 
 
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_whatever_a_handler_raises_for_several_choices(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """With ``n`` above 1 it is the same 500, or the same event in a stream, as for one answer."""
+    app = Server()
+    for name, handler in handlers(error, []).items():
+        app.chat(name)(handler)
+    late = handlers(error, ["one "])["generator"]
+    app.chat("late")(late)
+    app.completion("late")(late)
+    names = [name for name in app.model_names() if name != "late"]
+    asked = [(CHAT_PATH, ask(name, n=2, stream=on)) for name in names for on in (False, True)]
+    for answer in answers(app, *asked):
+        assert answer.status == 500
+        assert answer.error()["message"] == "The server failed to answer this request."
+    whole, chat, completion = answers(
+        app,
+        (CHAT_PATH, ask("late", n=2)),
+        (CHAT_PATH, ask("late", n=2, stream=True)),
+        ("/v1/completions", {"model": "late", "prompt": ["a", "b"], "stream": True}),
+    )
+    assert whole.status == 500
+    for streamed in (chat, completion):
+        last = json.loads(streamed.body.decode().split("\n\n")[-2].removeprefix("data: "))
+        assert last["error"]["message"] == "The server failed to finish this answer."
+    assert len([record for record in caplog.records if record.exc_info]) == 11
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT_PATH, ask()),
+        (CHAT_PATH, ask(n=2)),
+        ("/v1/completions", {"model": "m", "prompt": "a"}),
+        ("/v1/responses", {"model": "m", "input": "a"}),
+    ],
+)
+def test_a_handler_that_never_waits(path: str, body: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """Its timeout ends it, and other requests are answered meanwhile."""
+    app = Server(handler_timeout=0.2)
+
+    @app.chat("m")
+    @app.completion("m")
+    async def busy(request: Any) -> AsyncIterator[str]:
+        while True:
+            yield "x"
+
+    async def main() -> tuple[int, int]:
+        async with serve(app) as server, Wire(server) as slow, Wire(server) as quick:
+            await slow.send(request("POST", path, body))
+            health = await quick.call("GET", "/health")
+            assert app.metrics.in_flight == 1
+            return health.status, (await slow.answer()).status
+
+    assert run(main(), real_clock=True) == (200, 504)
+
+
+def test_an_answer_without_an_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that yields forever becomes an error before it takes all memory."""
+    monkeypatch.setattr("openaiasync.server.handlers._MAX_WHOLE", 10_000)
+    app = Server()
+
+    @app.chat("m")
+    @app.completion("m")
+    async def endless(request: Any) -> AsyncIterator[str]:
+        while True:
+            yield "x"
+
+    for answer in answers(app, (CHAT_PATH, ask()), ("/v1/completions", {"model": "m", "prompt": "a"})):
+        assert answer.status == 500
+    assert "does it ever end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"input": None},
+        {"input": []},
+        {"input": [], "instructions": "Be brief."},
+        {"prompt": {"id": "pmpt_1"}},
+        {"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]},
+    ],
+)
+def test_responses_without_a_message(body: dict[str, Any]) -> None:
+    """They are refused, so that a handler can rely on the last message."""
+    app = Server()
+
+    @app.chat("m")
+    def reply(request: Any) -> str:
+        return str(request.messages[-1].text)
+
+    (answer,) = answers(app, ("/v1/responses", {"model": "m", **body}))
+    assert answer.status == 400
+    assert answer.error()["param"] == "input"
+
+
+def test_a_line_of_a_batch_that_is_nested_too_deep() -> None:
+    """It is refused like any other line that is not a request."""
+    app = Server()
+    app.chat("m")(lambda request: "x")
+    form = (
+        b'--B\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n' + b"[" * 50_000
+    )
+
+    async def main() -> Answer:
+        async with serve(app) as server, Wire(server) as wire:
+            fields = {"Content-Type": "multipart/form-data; boundary=B"}
+            file = await wire.call("POST", "/v1/files", form + b"\r\n--B--\r\n", fields)
+            batch = {"endpoint": CHAT_PATH, "completion_window": "24h", "input_file_id": file.json()["id"]}
+            return await wire.call("POST", "/v1/batches", batch)
+
+    answer = run(main())
+    assert (answer.status, answer.error()["code"]) == (400, "invalid_json_line")
+
+
 def test_failures_are_shown_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
     """With `debug` the client sees the text, even one that JSON cannot carry."""
     caplog.set_level(logging.CRITICAL, "openaiasync.server")  # nor can the reports of parallel test processes

@@ -89,7 +89,7 @@ def _lines(content: bytes, endpoint: str) -> list[dict[str, Any]]:
         try:
             one: Any = msgspec.json.decode(line)
             fits = isinstance(one["custom_id"], str) and isinstance(one["body"], dict) and one["url"] == endpoint
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             fits, one = False, {}
         if not fits or one.get("method", "POST") != "POST" or one["custom_id"] in names:
             message = (

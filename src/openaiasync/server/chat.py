@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from ..core.model.plain import as_dict, is_dict
 from ..lazy import resolve_annotations
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, for_each_result, merged, open_handler
+from .handlers import RegisteredHandler, for_each_result, merged, open_handler, run_together
 from .ids import random_hex
 from .pieces import ContentDelta, Finish, Piece, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageReport, pieces_of
 from .requests import ChatRequest
@@ -430,12 +429,7 @@ class ChatAnswer:
         if len(self.choices) == 1:
             await self._fill(handler, self.choices[0])
             return
-        try:
-            async with asyncio.TaskGroup() as group:
-                for choice in self.choices:
-                    group.create_task(self._fill(handler, choice))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        await run_together(self._fill(handler, choice) for choice in self.choices)
 
     async def _fill(self, handler: RegisteredHandler, choice: ChoiceWriter) -> None:
         await for_each_result(handler, ChatRequest(self._body, self._context, choice.index), choice.take)

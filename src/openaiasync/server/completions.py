@@ -11,7 +11,7 @@ from ..lazy import resolve_annotations
 from .chat import StopCutter
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, merged, open_handler
+from .handlers import RegisteredHandler, merged, open_handler, paced
 from .ids import random_hex
 from .pieces import ContentDelta, Finish, UsageReport, pieces_of
 from .requests import CompletionRequest
@@ -139,7 +139,7 @@ class _CompletionAnswer:
     async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler for every prompt, one after the other."""
         for choice in self._choices:
-            async with aclosing(self._steps(handler, choice)) as steps:
+            async with aclosing(paced(self._steps(handler, choice))) as steps:
                 async for _ in steps:
                     pass
         if self._tries > self._kept:

@@ -14,6 +14,7 @@ import msgspec
 
 from .asgi import Receive, Scope, Send
 from .errors import HTTPError
+from .handlers import TURN
 from .form import UploadedFile, body_of, parse_boundary, parse_form
 from .ids import random_hex
 from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
@@ -25,7 +26,6 @@ DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 _VERSION: Final = (b"openai-version", b"2020-10-01")
-_TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
 _LAST_EVENT: Final = 1.0  # seconds to send the event that ends a broken stream
 _log = logging.getLogger("openaiasync.server")
 
@@ -221,7 +221,7 @@ class RequestContext:
     ) -> None:
         send = self._send
         async with self.presence() as presence, aclosing(pieces):
-            turn = time.monotonic() + _TURN
+            turn = time.monotonic() + TURN
             async for data in pieces:
                 if not self.answering:
                     presence.first_token()
@@ -235,7 +235,7 @@ class RequestContext:
                 presence.sent()
                 if time.monotonic() > turn:
                     await asyncio.sleep(0)
-                    turn = time.monotonic() + _TURN
+                    turn = time.monotonic() + TURN
             if not self.answering:
                 given = ((b"content-type", fields(b"")),) if callable(fields) else fields
                 await self.begin(200, self._response_fields(given))

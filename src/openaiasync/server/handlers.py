@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from ..storage.threads import run_in_thread
@@ -15,15 +16,19 @@ from .errors import HTTPError
 
 __all__ = [
     "KINDS",
+    "TURN",
     "Handler",
     "HandlerRegistry",
     "RegisteredHandler",
     "for_each_result",
     "merged",
     "open_handler",
+    "paced",
+    "run_together",
     "whole_result",
 ]
 
+_T = TypeVar("_T")
 Handler: TypeAlias = Callable[[Any], Any]
 """An async function or generator, or a plain one, which runs in a thread; it takes a typed request."""
 
@@ -39,6 +44,10 @@ KINDS: Final = {
     "translation": "translations",
 }
 """The kinds of handlers, each with the name of its use in error messages."""
+TURN: Final = 0.01
+"""Seconds after which a handler that never waits lets other requests run."""
+_MAX_WHOLE: Final = 256 * 1024 * 1024  # characters or bytes of an answer that is collected
+_ITEM: Final = 16  # what an item counts besides its length: empty ones need memory, too
 _MAX_THREADS: Final = 64
 _THREAD: Final = "openaiasync: handlers"  # the name of a thread while it runs a handler
 _END: Final = object()  # after the last item of a plain generator
@@ -131,7 +140,11 @@ def open_handler(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any
 
 
 async def for_each_result(handler: RegisteredHandler, request: Any, take: Callable[[Any], bool]) -> None:
-    """Hand the results of a handler to `take` one by one, until it returns true."""
+    """Hand the results of a handler to `take` one by one, until it returns true.
+
+    A handler that never waits lets other requests run, and timeouts apply to it. Raises `OverflowError` for an answer
+    of more than 256 MiB: a handler without an end would take all memory.
+    """
     if handler.is_coroutine:
         result = await handler.function(request)
         if type(result) is str or not isinstance(result, AsyncIterable | Generator):
@@ -140,10 +153,44 @@ async def for_each_result(handler: RegisteredHandler, request: Any, take: Callab
         results = _items_of(result)
     else:
         results = open_handler(handler, request)
+    pace = _Pace()
     async with aclosing(results):
         async for item in results:
             if take(item):
                 return
+            if pace.is_due(item):
+                await asyncio.sleep(0)
+
+
+async def paced(items: AsyncGenerator[_T]) -> AsyncGenerator[_T]:
+    """Yield the items that an answer in one piece is collected from, with the turns and limit of `for_each_result`."""
+    pace = _Pace()
+    async with aclosing(items):
+        async for item in items:
+            yield item
+            if pace.is_due(item):
+                await asyncio.sleep(0)
+
+
+class _Pace:
+    """Tells when a handler that may never wait has to let other requests run, and limits what it yields."""
+
+    __slots__ = ("_size", "_turn")
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._turn = time.monotonic() + TURN
+
+    def is_due(self, item: object) -> bool:
+        """Count an item. Return whether the others have a turn. Raises `OverflowError` above the limit."""
+        self._size += _ITEM + len(item) if isinstance(item, str | bytes) else _ITEM
+        if self._size > _MAX_WHOLE:
+            raise OverflowError(f"the handler yielded more than {_MAX_WHOLE} bytes for one answer: does it ever end?")
+        now = time.monotonic()
+        if now < self._turn:
+            return False
+        self._turn = now + TURN
+        return True
 
 
 async def _results(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any]:
@@ -235,42 +282,77 @@ async def whole_result(handler: RegisteredHandler, request: Any) -> Any:
     return result
 
 
-async def merged(sources: Iterable[AsyncGenerator[bytes]]) -> AsyncGenerator[bytes]:
-    """Yield the items of several generators, which take turns; each runs in a task. A failure ends all of them."""
-    ready = asyncio.Event()
+async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """Run a coroutine as the whole of a task and return what it raised; its cancellation from outside is raised.
 
-    async def run(source: AsyncGenerator[bytes], queue: asyncio.Queue[bytes | Exception | None]) -> None:
-        last: Exception | None = None
-        try:
-            async with aclosing(source):
-                async for item in source:
-                    await queue.put(item)
-                    ready.set()
-        except Exception as error:
-            last = error
-        await queue.put(last)
-        ready.set()
-
-    queues: list[asyncio.Queue[bytes | Exception | None]] = []
-    tasks: list[asyncio.Task[None]] = []
-    for source in sources:
-        queues.append(asyncio.Queue(maxsize=1))
-        tasks.append(asyncio.create_task(run(source, queues[-1])))
+    No task may raise `SystemExit`, which would end the event loop, and one that raised a `CancelledError` of the
+    handler would look cancelled.
+    """
     try:
-        while queues:
-            waiting = [queue for queue in queues if not queue.empty()]
-            if not waiting:
-                ready.clear()
-                await ready.wait()
-            for queue in waiting:
-                item = queue.get_nowait()
-                if item is None:
-                    queues.remove(queue)
-                elif isinstance(item, Exception):
-                    raise item
-                else:
-                    yield item
+        await work
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        return error
+    return None
+
+
+async def run_together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines in a task each. The first failure of any type ends the others and is raised."""
+
+    # Not a TaskGroup: that of Python 3.11 leaves its task with a pending cancellation.
+    tasks = [asyncio.create_task(_outcome(work)) for work in works]
+    try:
+        for ended in asyncio.as_completed(tasks):
+            failure = await ended
+            if failure is not None:
+                raise failure
     finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def merged(sources: Iterable[AsyncGenerator[bytes]]) -> AsyncGenerator[bytes]:
+    """Yield the items of several generators, which take turns; each runs in a task.
+
+    A failure of any type ends all of them and is raised.
+    """
+    ready = asyncio.Event()
+    closing = False
+
+    async def fill(source: AsyncGenerator[bytes], queue: asyncio.Queue[bytes]) -> None:
+        async with aclosing(source):
+            async for item in source:
+                if closing:  # the handler has caught its cancellation
+                    return
+                await queue.put(item)
+                ready.set()
+
+    running: dict[asyncio.Task[BaseException | None], asyncio.Queue[bytes]] = {}
+    for source in sources:
+        queue = asyncio.Queue[bytes](maxsize=1)
+        task = asyncio.create_task(_outcome(fill(source, queue)))
+        task.add_done_callback(lambda _: ready.set())
+        running[task] = queue
+    tasks = list(running)
+    try:
+        while running:
+            ready.clear()
+            for task, queue in list(running.items()):
+                if not queue.empty():
+                    ready.set()
+                    yield queue.get_nowait()
+                elif task.done():
+                    del running[task]
+                    failure = task.result()
+                    if failure is not None:
+                        raise failure
+            if running:
+                await ready.wait()
+    finally:
+        closing = True
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

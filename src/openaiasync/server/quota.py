@@ -140,7 +140,7 @@ class InFlightQueue:
         except asyncio.CancelledError:
             if ready.done() and not ready.cancelled():
                 self.release()  # the slot was handed over at the same moment
-            else:
+            elif ready in self._waiting:  # or it was cancelled, and then passed over by `release`
                 self._waiting.remove(ready)
             raise
 

@@ -18,7 +18,7 @@ from ..lazy import resolve_annotations
 from .chat import ChoiceWriter
 from .context import RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, open_handler
+from .handlers import RegisteredHandler, open_handler, paced
 from .pieces import ContentDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, plain
 from .requests import ChatRequest, ResponseRequest, input_items
 from .store import page_of, read_page_ask
@@ -119,8 +119,8 @@ async def _own(app: Server, context: RequestContext, body: dict[str, Any], handl
             await context.send_events(_encoded(events))
             return
         last: dict[str, Any] = {}
-        async with context.presence(), aclosing(events):
-            async for event in events:
+        async with context.presence(), aclosing(paced(events)) as given:
+            async for event in given:
                 last = event
         if last["type"] == "error":
             raise HTTPError(500, last.get("message") or "The model failed.", code=last.get("code"))
@@ -198,8 +198,6 @@ def _items(app: Server, body: dict[str, Any]) -> list[dict[str, Any]]:
 def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the chat request that is equivalent to a request of the Responses API."""
     messages: list[dict[str, Any]] = []
-    if body.get("instructions"):
-        messages.append({"role": "system", "content": body["instructions"]})
     for place, item in enumerate(items):
         try:
             messages += _messages(item, place)
@@ -207,6 +205,11 @@ def _chat_body(body: dict[str, Any], items: list[dict[str, Any]]) -> dict[str, A
         except (KeyError, TypeError, AttributeError):
             message = f"The input item of the type {item.get('type') or 'message'!r} is incomplete."
             raise HTTPError(400, message, param=f"input[{place}]", code="invalid_value") from None
+    if not messages:  # handlers rely on a last message, which chat requests always have
+        text = "'input' has no message: this model needs one, which a 'prompt' or 'instructions' do not replace."
+        raise HTTPError(400, text, param="input", code="missing_required_parameter")
+    if body.get("instructions"):
+        messages.insert(0, {"role": "system", "content": body["instructions"]})
     chat: dict[str, Any] = {"model": body.get("model") or "", "messages": _with_calls_joined(messages)}
     if body.get("max_output_tokens"):
         chat["max_completion_tokens"] = body["max_output_tokens"]
@@ -294,7 +297,7 @@ class _ResponseWriter:
 
     async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler to its end."""
-        async with aclosing(self._pieces(handler)) as events:
+        async with aclosing(paced(self._pieces(handler))) as events:
             async for _ in events:
                 pass
 
