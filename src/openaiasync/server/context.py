@@ -14,8 +14,8 @@ import msgspec
 
 from .asgi import Receive, Scope, Send
 from .errors import HTTPError
-from .handlers import TURN
 from .form import UploadedFile, body_of, parse_boundary, parse_form
+from .handlers import TURN
 from .ids import random_hex
 from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
 from .validation import decode_object
