@@ -153,7 +153,7 @@ async def for_each_result(handler: RegisteredHandler, request: Any, take: Callab
         results = _items_of(result)
     else:
         results = open_handler(handler, request)
-    pace = _Pace()
+    pace = _HandlerTurns()
     async with aclosing(results):
         async for item in results:
             if take(item):
@@ -164,7 +164,7 @@ async def for_each_result(handler: RegisteredHandler, request: Any, take: Callab
 
 async def paced(items: AsyncGenerator[_T]) -> AsyncGenerator[_T]:
     """Yield the items that an answer in one piece is collected from, with the turns and limit of `for_each_result`."""
-    pace = _Pace()
+    pace = _HandlerTurns()
     async with aclosing(items):
         async for item in items:
             yield item
@@ -172,7 +172,7 @@ async def paced(items: AsyncGenerator[_T]) -> AsyncGenerator[_T]:
                 await asyncio.sleep(0)
 
 
-class _Pace:
+class _HandlerTurns:
     """Tells when a handler that may never wait has to let other requests run, and limits what it yields."""
 
     __slots__ = ("_size", "_turn")
