@@ -7,11 +7,14 @@ import asyncio
 import os
 from collections.abc import Iterable
 
-from pgvector import Vector
-from pgvector.psycopg import register_vector_async
-from psycopg import AsyncConnection
-
 from openaiasync import Client, EmbedManyError
+
+try:
+    from pgvector import Vector
+    from pgvector.psycopg import register_vector_async
+    from psycopg import AsyncConnection
+except ModuleNotFoundError as error:
+    raise SystemExit(f"This example needs {error.name}: pip install 'psycopg[binary]' pgvector") from None
 
 DIMENSIONS = 256
 TABLE = f"""

@@ -3,9 +3,14 @@
 import asyncio
 import json
 
-from websockets.asyncio.server import ServerConnection, serve
-
 from openaiasync import AsyncOpenAI, WebSocketConnectionClosedError
+
+try:
+    from websockets.asyncio.server import ServerConnection, serve
+except ModuleNotFoundError:
+    from openaiasync.installation import install_command
+
+    raise SystemExit(f"This example needs websockets: {install_command('realtime')}") from None
 
 
 async def parrot(ws: ServerConnection) -> None:

@@ -177,3 +177,20 @@ def test_an_unknown_shell() -> None:
     done = inside("completion", "tcsh")
     assert done.returncode == 2
     assert "zsh" in done.stderr
+
+
+def test_templates_and_aliases(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """`--template` offers the saved ones, and `--model` the aliases, too, although the server does not answer."""
+    config = tmp_path / "config" / "openaiasync"
+    (config / "templates").mkdir(parents=True)
+    (config / "templates" / "summary.toml").write_text('prompt = "Sum up: $input"\n')
+    (config / "templates" / "translate.toml").write_text('prompt = "Translate: $input"\n')
+    (config / "aliases.json").write_text(json.dumps({"fast": "small-model", "deep": {"model": "large-model"}}))
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    assert completed(folder, "openaiasync chat -t ", **env) == ["summary", "translate"]
+    assert completed(folder, "openaiasync chat --template=tr", **env) == ["translate"]
+    assert completed(folder, "openaiasync chat -m ", **env) == ["deep", "fast"]
+    assert "completion templates" in (folder / "zsh").read_text()
+    assert "-s t -l template -r -a '(__openaiasync_templates)'" in (folder / "fish").read_text() or (
+        "-l template -s t -r -a '(__openaiasync_templates)'" in (folder / "fish").read_text()
+    )

@@ -304,12 +304,12 @@ def doctor(
 
 @app.command
 def completion(
-    shell: Literal["bash", "zsh", "fish", "models"],
+    shell: Literal["bash", "zsh", "fish", "models", "templates"],
     /,
     *,
     server: ServerOptions = ANYWHERE,
 ) -> int:
-    """Print a script that completes commands, options and names of models in your shell.
+    """Print a script that completes commands, options and names of models and templates in your shell.
 
     bash: source <(openaiasync completion bash), in ~/.bashrc.
     zsh: source <(openaiasync completion zsh), in ~/.zshrc, after compinit.
@@ -318,13 +318,15 @@ def completion(
     Parameters
     ----------
     shell:
-        The shell. "models" prints the names of the server's models, as the scripts need them: from a file that is kept
-        for ten minutes, or within two seconds.
+        The shell. "models" prints the aliases and the names of the server's models, as the scripts need them: from a
+        file that is kept for ten minutes, or within two seconds. "templates" prints the names of saved templates.
     """
-    from .completion_command import list_model_names, print_script
+    from .completion_command import list_model_names, list_template_names, print_script
 
     if shell == "models":
         return list_model_names(server)
+    if shell == "templates":
+        return list_template_names()
     return print_script(app, shell)
 
 

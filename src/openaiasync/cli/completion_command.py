@@ -8,12 +8,13 @@ complete neither files for values that are plain texts nor names of models.)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -22,13 +23,16 @@ from cyclopts import App
 from ..errors import OpenAIError
 from ..storage.atomic import write_file
 from .arguments import ServerOptions
-from .console import Exit, write
+from .console import CommandError, Exit, write
+from .model_aliases import aliases
+from .templates import template_names
 
-__all__ = ["completion_script", "list_model_names"]
+__all__ = ["completion_script", "list_model_names", "list_template_names"]
 
 _FRESH = 600.0  # seconds that a list of models is used
 _PATIENCE = 2.0  # seconds that the server gets: a shell waits for it
 _MODELS = frozenset({"--model", "-m", "--embedding-model"})
+_TEMPLATES = frozenset({"--template", "-t"})
 _PLAIN = (int, float)  # values that nothing can be proposed for
 
 
@@ -37,7 +41,7 @@ class _ShellOption(NamedTuple):
 
     names: tuple[str, ...]
     help: str
-    kind: Literal["flag", "file", "model", "none", "choice"]
+    kind: Literal["flag", "file", "model", "template", "none", "choice"]
     choices: tuple[str, ...] = ()
 
 
@@ -77,7 +81,12 @@ def print_script(app: App, shell: str) -> int:
 
 
 def list_model_names(server: ServerOptions) -> int:
-    """Print the names of the server's models, from a recent list if there is one; nothing if it does not answer."""
+    """Print the aliases and the names of the server's models, from a recent list if there is one.
+
+    A server that does not answer adds nothing.
+    """
+    with contextlib.suppress(CommandError, OSError):
+        _print_names(aliases())
     try:
         client = server.client(http_timeout=_PATIENCE, http_connect_timeout=_PATIENCE, max_retries=0)
         file = _cache_file(str(client.base_url))
@@ -88,8 +97,19 @@ def list_model_names(server: ServerOptions) -> int:
             write_file(file, json.dumps(names).encode())
     except (OpenAIError, OSError, TimeoutError):
         return Exit.OK  # a message would end up in the middle of the command line
-    write("".join(f"{name}\n" for name in names if name.isprintable()))
+    _print_names(names)
     return Exit.OK
+
+
+def list_template_names() -> int:
+    """Print the names of the saved templates."""
+    with contextlib.suppress(OSError):
+        _print_names(template_names())
+    return Exit.OK
+
+
+def _print_names(names: Iterable[str]) -> None:
+    write("".join(f"{name}\n" for name in names if name.isprintable()))
 
 
 async def _names(client: Any) -> list[str]:
@@ -152,6 +172,8 @@ def _option(argument: Any) -> _ShellOption:
         return _ShellOption(names, text, "choice", choices)
     if _MODELS.intersection(names):
         return _ShellOption(names, text, "model")
+    if _TEMPLATES.intersection(names):
+        return _ShellOption(names, text, "template")
     plain = all(kind in _PLAIN or kind is type(None) for kind in _kinds(argument.hint))
     return _ShellOption(names, text, "none" if plain else "file")
 
@@ -244,6 +266,7 @@ def _paths(commands: list[_ShellCommand]) -> list[str]:
 
 
 _LIST_MODELS = '"$program" completion models ${base:+--base-url "$base"} 2>/dev/null'
+_LIST_TEMPLATES = '"$program" completion templates 2>/dev/null'
 
 
 def _bash(commands: list[_ShellCommand]) -> str:
@@ -256,6 +279,11 @@ def _bash(commands: list[_ShellCommand]) -> str:
             elif option.kind == "model":
                 values.append(
                     f'    {patterns}) while IFS= read -r word; do found+=("$word"); done < <({_LIST_MODELS}) ;;'
+                )
+            elif option.kind == "template":  # or a file, if no name fits
+                values.append(
+                    f"    {patterns}) compopt -o default 2>/dev/null\n"
+                    f'        while IFS= read -r word; do found+=("$word"); done < <({_LIST_TEMPLATES}) ;;'
                 )
             elif option.kind == "none":
                 values.append(f"    {patterns}) return ;;")
@@ -340,6 +368,8 @@ def _zsh(commands: list[_ShellCommand]) -> str:
                 values.append(f"    {patterns}) compadd -- {' '.join(map(shlex.quote, option.choices))}; return ;;")
             elif option.kind == "model":
                 values.append(f'    {patterns}) compadd -- ${{(f)"$({_LIST_MODELS})"}}; return ;;')
+            elif option.kind == "template":
+                values.append(f'    {patterns}) compadd -- ${{(f)"$({_LIST_TEMPLATES})"}}; _files; return ;;')
             elif option.kind == "none":
                 values.append(f"    {patterns}) return ;;")
             elif option.kind == "file":
@@ -373,6 +403,10 @@ def _fish(commands: list[_ShellCommand]) -> str:
         "        $words[1] completion models 2>/dev/null",
         "    end",
         "end",
+        "function __openaiasync_templates",
+        "    set -l words (commandline -opc)",
+        "    $words[1] completion templates 2>/dev/null",
+        "end",
         "complete -c openaiasync -n __fish_use_subcommand -f",
         "complete -c openaiasync -n __fish_use_subcommand -l help -d 'Show the help'",
         "complete -c openaiasync -n __fish_use_subcommand -l version -d 'Show the version'",
@@ -399,6 +433,7 @@ def _fish_option(option: _ShellOption) -> str:
     names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
     value = {
         "flag": "", "file": "-r", "none": "-x", "model": "-x -a '(__openaiasync_models)'",
+        "template": "-r -a '(__openaiasync_templates)'",
         "choice": f"-x -a {_fish_quoted(' '.join(option.choices))}",
     }[option.kind]  # fmt: skip
     return " ".join(part for part in (*names, value, f"-d {_fish_quoted(option.help)}") if part)
