@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cputime import assert_linear
 from openaiasync.demo.answers import Question
 from openaiasync.demo.tasks import answer_task
 
@@ -48,3 +49,8 @@ def test_counting_has_an_end() -> None:
     said = answer_task(Question("count to 99999"))
     assert said is not None
     assert said.text.endswith("9999, 10000.")
+
+
+def test_long_texts_are_read_in_linear_time() -> None:
+    """A text that asks for nothing, as load tests send it, takes time in proportion to its length."""
+    assert_linear(lambda size: answer_task(Question("spelling right hour in result to group " * size)), 100)

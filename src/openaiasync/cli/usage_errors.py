@@ -32,7 +32,7 @@ _FLAGS = {
 _NAMES = re.compile(rf"(?<![\w.-])({'|'.join(_FLAGS)})(?![\w-])(?:=(?=[\s.,;:]|$))?")
 _TWICE = re.compile(r"(--[a-z-]+)(?:, \1\b)+")  # two names of the library that are one flag
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=")
-_PAIRS = dict.fromkeys(("chat", "responses"), frozenset({"-o", "--option", "-p", "--param"})) | dict.fromkeys(
+_PAIRS = dict.fromkeys(("bench", "chat", "responses"), frozenset({"-o", "--option", "-p", "--param"})) | dict.fromkeys(
     ("image", "speak", "transcribe"), frozenset({"--option"})
 )
 """Commands and their options that take a name and a value."""

@@ -80,7 +80,7 @@ def _changes(question: Question) -> RuleAnswer | None:
                 return RuleAnswer(" ".join(reversed(subject.split())))
             return RuleAnswer(subject[::-1])
     for case, change in (("upper", str.upper), ("capital", str.upper), ("lower", str.lower)):
-        if re.search(rf"\b(?:in|to|make|write|convert|put)?\b.*\b{case}(?:[- ]?case|s| letters)\b", lower):
+        if re.search(rf"\b{case}(?:[- ]?case|s| letters)\b", lower):
             subject = _subject(text, "convert", "uppercase", "upper-case", "lowercase", "make", "write", "put")
             if subject:
                 return RuleAnswer(change(re.sub(rf" (?:in|into|to) {case}.*$", "", subject, flags=re.IGNORECASE)))
