@@ -31,7 +31,7 @@ def _marked(page: Path) -> Any:
     return pytest.param(page, marks=marks, id=page.name)
 
 
-@pytest.mark.parametrize("page", map(_marked, PAGES))
+@pytest.mark.parametrize("page", [_marked(page) for page in PAGES])
 def test_the_page_is_true(page: Path, api: str, tmp_path: Path) -> None:
     """A reader can paste every block of the page, and sees what the page says."""
     wrong = run_page(str(page), list(blocks_of(page.read_text(encoding="utf-8"))), api, tmp_path)
