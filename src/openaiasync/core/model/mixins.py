@@ -315,18 +315,8 @@ class ImageData:
 
         await write_whole(path, await self.bytes())
 
-    def _shown(self) -> builtins.bytes | None:
-        """Return the image if it was sent whole, decodes, and is small enough for a notebook."""
-        encoded: object = getattr(self, "b64_json", None)
-        if not isinstance(encoded, str) or not encoded or len(encoded) > LARGEST_SHOWN * 4 // 3 + 128:
-            return None
-        try:
-            return _decoded(encoded)
-        except ValueError:
-            return None
-
     def _of_type(self, kind: str) -> builtins.bytes | None:
-        image = self._shown()
+        image = _sent_whole(self)
         return image if image is not None and image_type(image) == kind else None
 
     def _repr_png_(self) -> builtins.bytes | None:
@@ -339,8 +329,19 @@ class ImageData:
 
     def _repr_html_(self) -> str | None:
         """Return what a notebook shows for other types and for a link; `None` for PNG and JPEG."""
-        image = self._shown()
+        image = _sent_whole(self)
         return None if image and image_type(image) in ("image/png", "image/jpeg") else _image_html(self, image)
+
+
+def _sent_whole(item: ImageData) -> bytes | None:
+    """Return the image if it was sent as base64 that decodes, and is small enough for a notebook."""
+    encoded: object = getattr(item, "b64_json", None)
+    if not isinstance(encoded, str) or not encoded or len(encoded) > LARGEST_SHOWN * 4 // 3 + 128:
+        return None
+    try:
+        return _decoded(encoded)
+    except ValueError:
+        return None
 
 
 def _image_html(item: ImageData, image: bytes | None) -> str | None:
@@ -366,7 +367,7 @@ class Images:
     def _repr_html_(self) -> str | None:
         """Return what a notebook shows: all images; `None` (the plain repr) if none can be shown."""
         items = [item for item in as_list(getattr(self, "data", None)) if isinstance(item, ImageData)]
-        return "\n".join(filter(None, (_image_html(item, item._shown()) for item in items))) or None
+        return "\n".join(filter(None, (_image_html(item, _sent_whole(item)) for item in items))) or None
 
 
 def _decoded(text: str) -> bytes:
