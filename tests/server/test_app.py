@@ -492,7 +492,7 @@ def test_only_http() -> None:
         async def nothing(*args: Any) -> Any:
             raise AssertionError
 
-        with pytest.raises(ValueError, match="websocket"):
-            await demo_app()({"type": "websocket"}, nothing, nothing)
+        with pytest.raises(ValueError, match="unknown"):
+            await demo_app()({"type": "unknown"}, nothing, nothing)
 
     run(main())

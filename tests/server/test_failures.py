@@ -26,6 +26,7 @@ from openaiasync.server import (
 )
 from openaiasync.server.chat import StopCutter
 from openaiasync.server.ids import random_hex
+from openaiasync.server.quota import InFlightQueue
 from openaiasync.server.tokens import count_texts, count_tokens
 
 from .wire import Answer, Wire, request
@@ -213,6 +214,73 @@ def test_responses_without_a_message(body: dict[str, Any]) -> None:
     (answer,) = answers(app, ("/v1/responses", {"model": "m", **body}))
     assert answer.status == 400
     assert answer.error()["param"] == "input"
+
+
+def test_a_websocket_is_refused() -> None:
+    """It is closed before it is accepted, which ASGI servers send as 403."""
+
+    async def main() -> list[Any]:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await Server()({"type": "websocket", "path": "/v1/realtime"}, receive, send)
+        return sent
+
+    assert [(message["type"], message["code"]) for message in run(main())] == [("websocket.close", 1003)]
+
+
+def test_a_client_that_leaves_the_queue_as_a_slot_is_released() -> None:
+    """It sees its cancellation, and the next one has the slot."""
+
+    async def main() -> None:
+        queue = InFlightQueue(1, 10)
+        await queue.acquire()
+        leaving = asyncio.create_task(queue.acquire())
+        waiting = asyncio.create_task(queue.acquire())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        queue.release()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await waiting
+        assert (queue.running, queue.waiting) == (1, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_in_flight": 0},
+        {"max_queue": -1},
+        {"rpm": 0},
+        {"tpm": -1},
+        {"max_body": -1},
+        {"send_timeout": 0},
+        {"handler_timeout": -1.0},
+        {"first_token_timeout": float("nan")},
+    ],
+    ids=str,
+)
+def test_limits_that_serve_nothing(limits: dict[str, Any]) -> None:
+    """They are refused by name when the server is made."""
+    with pytest.raises(ValueError, match=next(iter(limits))):
+        Server(**limits)
+
+
+def test_errors_that_http_cannot_carry() -> None:
+    """Texts with lone surrogates are escaped; header fields that would break the response are the handler's failure."""
+    error = HTTPError(400, "\ud800", param="\ud800", code="\ud801", kind="\ud802")
+    shown = {"message": "\\ud800", "type": "\\ud802", "param": "\\ud800", "code": "\\ud801"}
+    assert error.to_dict() == {"error": shown}
+    for field in ((b"x-a", b"1\r\nx-b: 2"), (b"x a", b"1"), ("x-a", "1")):
+        with pytest.raises(ValueError, match="header field"):
+            HTTPError(400, "no", fields=(field,))  # type: ignore[arg-type]
 
 
 def test_a_line_of_a_batch_that_is_nested_too_deep() -> None:

@@ -14,6 +14,8 @@ from openaiasync import Limits
 from openaiasync.core.policy.estimate import Usage
 from openaiasync.engine.forward import usage_in, usage_of_body
 from openaiasync.server import ClientKey
+from openaiasync.server.front import Front
+from openaiasync.server.front.accounts import metric_lines
 from openaiasync.testing import FakeServer
 from openaiasync.transport.fake import FakeAnswer
 
@@ -190,3 +192,15 @@ def test_the_limits_of_the_front_learn_the_tokens_of_streams() -> None:
             assert ahead > 5.0  # 10,000 of 60,000 tokens a minute take 10 s
 
     run(main())
+
+
+def test_counters_have_all_their_digits() -> None:
+    """A counter that lost its last digits would stand still and then jump."""
+
+    async def main() -> str:
+        front = Front(["http://127.0.0.1:1"])
+        async with front.serving():
+            front._group.members[0].input_tokens = 123_456_789
+            return "\n".join(metric_lines(front._group, front._state.usage, 0.0))
+
+    assert " 123456789\n" in run(main())

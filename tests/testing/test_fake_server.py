@@ -343,3 +343,33 @@ def test_the_plugin(tmp_path: Path) -> None:
     assert "| the sky" in done.stdout
     assert "HTTPError: HTTP Error 501" in done.stdout
     assert "Captured openai_server call" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"model":"m","messages":[],"n":"abc"}', 501),
+        (b'{"model":"m","messages":[],"n":5000000}', 501),
+        (b'{"model":"m","messages":[],"n":1e400}', 501),
+        (b'{"model":"m","messages":[],"n":-1}', 501),
+        (b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 200),
+        (b'{"model":"m","messages":' + b"[" * 950 + b"]" * 950 + b"}", 200),
+    ],
+    ids=["text", "huge", "infinite", "negative", "deep", "less deep"],
+)
+def test_requests_that_no_server_answers(body: bytes, status: int) -> None:
+    """They are answered or refused at once, and the refusal names the field; the server lives on."""
+
+    async def main() -> None:
+        async with FakeServer() as server:
+            server.reply("x", times=None)
+            for data, wanted in ((body, status), (b'{"model":"m","messages":[]}', 200)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(data)}\r\n\r\n"
+                writer.write(head.encode() + data)
+                assert (await reader.readline()).split()[1] == str(wanted).encode()
+                writer.close()
+            refused = server.explained()
+            assert ("n=" in refused) == (status == 501)
+
+    asyncio.run(main())

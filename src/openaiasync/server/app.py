@@ -95,9 +95,8 @@ class Server:
 
     Limits: `max_body` in bytes; `send_timeout` in seconds, for a client that does not read; `handler_timeout` in
     seconds for a whole answer and `first_token_timeout` until its start (504 after them); `max_in_flight` handlers at
-    once,
-    `max_queue` waiting requests, and 429 for any further one; `rpm` and `tpm`, requests and tokens per minute for each
-    key.
+    once, `max_queue` waiting requests, and 429 for any further one; `rpm` and `tpm`, requests and tokens per minute for
+    each key. All but `max_queue` are above 0, otherwise `ValueError` is raised.
 
     `cors`: the origins of web pages that may call, ``["*"]`` for all. `allowed_hosts`: host names with a dot that are
     accepted on the loopback interface, for a proxy on the same machine; other names get 403, since a web page may
@@ -138,6 +137,17 @@ class Server:
         allowed_hosts: Collection[str] = (),
         lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
+        _check_limits(
+            max_body=max_body,
+            send_timeout=send_timeout,
+            handler_timeout=handler_timeout,
+            first_token_timeout=first_token_timeout,
+            max_in_flight=max_in_flight,
+            rpm=rpm,
+            tpm=tpm,
+        )
+        if max_queue < 0:
+            raise ValueError(f"max_queue={max_queue!r}: give 0 for no queue, or a positive number")
         self.handlers: HandlerRegistry = HandlerRegistry()
         self.metrics: ServerMetrics = ServerMetrics()
         self.queue: InFlightQueue = InFlightQueue(max_in_flight, max_queue)
@@ -330,9 +340,14 @@ class Server:
     # ---------------------------------------------------------------- ASGI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope. Raises `ValueError` for types other than HTTP and lifespan."""
+        """Serve one ASGI scope. WebSockets are refused. Raises `ValueError` for unknown types of scopes."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await receive()
+            # Before the handshake is accepted, ASGI servers send it as 403.
+            await send({"type": "websocket.close", "code": 1003, "reason": "WebSockets are not served here"})
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']!r}")
@@ -493,6 +508,14 @@ class Server:
         """Serve until SIGINT or SIGTERM; answers in progress then have `grace` seconds (default 30) to end."""
         options = {"grace": 30.0, **options}
         asyncio.run(serve_until_signal(self.listener(host, port, **options)))
+
+
+def _check_limits(**limits: float | None) -> None:
+    """Raise `ValueError` for a limit with which no request could be served."""
+    for name, value in limits.items():
+        if value is not None and not value > 0:  # NaN included
+            none = "" if name in ("max_body", "send_timeout") else ", or None for no limit"
+            raise ValueError(f"{name}={value!r}: give a number above 0{none}")
 
 
 def _caller(context: RequestContext) -> bytes:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 __all__ = ["HTTPError"]
+
+
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(rb"[^\x00\r\n]*")
+
+
+def _text(value: object) -> str:
+    """Return a text that JSON in UTF-8 can carry: no lone surrogates; the value may be another exception."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 class HTTPError(Exception):
     """An answer with an error object; may be raised anywhere in a handler.
 
-    `status` is from 400 to 599, otherwise `ValueError` is raised. `param` names the parameter at fault; `code` is an
+    `status` is from 400 to 599 and `fields` are pairs of bytes without line breaks; otherwise `ValueError` is raised.
+    `param` names the parameter at fault; `code` is an
     identifier for programs, such as ``"model_not_found"``; `fields` are additional header fields. `kind` is the
     object's ``type``, by default derived from the status.
     """
@@ -27,14 +38,18 @@ class HTTPError(Exception):
     ) -> None:
         if not 400 <= status <= 599:
             raise ValueError(f"an HTTPError has a status from 400 to 599, not {status}")
-        # A message may be another exception's, or have lone surrogates, which JSON in UTF-8 cannot carry.
-        message = str(message).encode("utf-8", "backslashreplace").decode()
+        for name, value in fields:
+            if not (isinstance(name, bytes) and isinstance(value, bytes)):
+                raise ValueError(f"the header field {name!r} of an HTTPError and its value have to be bytes")
+            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+                raise ValueError(f"HTTP cannot carry the header field {name!r} of an HTTPError: {value!r}")
+        message = _text(message)
         super().__init__(message)
         self.status = status
         self.message = message
-        self.param = param
-        self.code = code
-        self.kind: str = kind or ("server_error" if status >= 500 else "invalid_request_error")
+        self.param = None if param is None else _text(param)
+        self.code = None if code is None else _text(code)
+        self.kind: str = _text(kind) if kind else ("server_error" if status >= 500 else "invalid_request_error")
         self.fields = fields
 
     def to_dict(self) -> dict[str, Any]:

@@ -378,7 +378,7 @@ def _shown(request: AnyRequest, limit: int = 2_000) -> list[str]:
     """Return the body of a request, indented, and shortened if it is long."""
     try:
         text = json.dumps(request.json(), indent=2, ensure_ascii=False)
-    except ValueError:
-        text = repr(request.body) if request.body else ""
+    except (ValueError, RecursionError):
+        text = repr(request.body[:limit]) if request.body else ""
     text = text if len(text) <= limit else text[:limit] + f"... ({len(text):,} characters)"
     return [f"  {line}" for line in text.splitlines()]

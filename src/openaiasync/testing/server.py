@@ -62,8 +62,11 @@ class ReceivedRequest:
         return self.target.partition("?")[2]
 
     def json(self) -> Any:
-        """The body, decoded. Raises `ValueError` if it is not JSON."""
-        return json.loads(self.body)
+        """The body, decoded. Raises `ValueError` if it is not JSON, or nested too deep."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("the body is nested too deep") from None
 
     @property
     def model(self) -> str | None:

@@ -16,6 +16,7 @@ from ..transport.fake import FakeAnswer
 
 __all__ = ["AnyRequest", "Scripted", "UnfitAnswer", "body_fields", "error_body", "messages_text", "render"]
 
+_MAX_CHOICES = 2048
 _NOTHING: Any = object()
 # A field of a multipart form: a part with a name, but without a filename or a content type.
 _FORM_FIELD = re.compile(rb'name="([^"\r\n]+)"\r\n\r\n([^\r\n]*)\r\n--')
@@ -121,7 +122,7 @@ def body_fields(request: AnyRequest) -> dict[str, Any]:
     """Return the named values of a body: the members of a JSON object, or the plain fields of a form."""
     try:
         body = request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = _FORM_FIELD.findall(request.body)
         return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields}
     return body if is_dict(body) else {}
@@ -205,11 +206,21 @@ def _calls(said: Scripted) -> list[dict[str, Any]]:
 # -- chat and text completions
 
 
+def _count(body: dict[str, Any]) -> int:
+    """Return the number of choices that a request asks for. Raises `UnfitAnswer` for one that no server makes."""
+    count: Any = body.get("n")
+    if count is None:
+        return 1
+    if type(count) is not int or not 1 <= count <= _MAX_CHOICES:
+        raise UnfitAnswer(f"the request has n={str(count)[:40]!r}: servers take a number from 1 to {_MAX_CHOICES}")
+    return count
+
+
 def _chat(body: dict[str, Any], said: Scripted) -> FakeAnswer | list[Any]:
     calls = _calls(said)
     finish = said.finish_reason or ("tool_calls" if calls else "stop")
     base = {"id": "chatcmpl-test", "created": 1_700_000_000, "model": body.get("model", "test-model")}
-    choices = range(int(body.get("n") or 1))
+    choices = range(_count(body))
     if not body.get("stream"):
         message: dict[str, Any] = {"role": "assistant", "content": _text(said), "refusal": None}
         message |= {"tool_calls": calls} if calls else {}

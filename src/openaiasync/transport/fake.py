@@ -106,8 +106,11 @@ class FakeRequest:
         return Headers(pairs=(*self._fields, *self._credentials.fields()))
 
     def json(self) -> Any:
-        """Its body, decoded. Raises `ValueError` if it is not JSON."""
-        return json.loads(self.body)
+        """Its body, decoded. Raises `ValueError` if it is not JSON, or nested too deep."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("the body is nested too deep") from None
 
     def __repr__(self) -> str:
         return f"<FakeRequest {self.method} {self.url}>"

@@ -215,6 +215,11 @@ class UsageTable:
                 }
 
 
+def _exact(value: float) -> str:
+    """Return a number with all its digits, without a fraction if it is whole."""
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
 def metric_lines(group: UpstreamGroup, table: UsageTable, now: float) -> Iterator[str]:
     """Yield the metrics of servers, keys and models in Prometheus' text format. `now` is the event loop's time."""
     yield "# TYPE openaiasync_upstream_requests_total counter"
@@ -237,7 +242,9 @@ def metric_lines(group: UpstreamGroup, table: UsageTable, now: float) -> Iterato
             "output_tokens_total counter": member.output_tokens,
         }
         for name, value in values.items():
-            columns.setdefault(name, []).append(f"openaiasync_upstream_{name.partition(' ')[0]}{labels} {value:g}")
+            columns.setdefault(name, []).append(
+                f"openaiasync_upstream_{name.partition(' ')[0]}{labels} {_exact(value)}"
+            )
     for name, lines in columns.items():
         yield f"# TYPE openaiasync_upstream_{name}"
         yield from lines

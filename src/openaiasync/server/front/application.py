@@ -30,7 +30,6 @@ from ...errors import APIStatusError, OpenAIError
 from ...transport.base import Transport
 from ...transport.cassette import CassetteError
 from ..app import Server
-from ..asgi import Receive, Scope, Send
 from ..context import RequestContext
 from ..errors import HTTPError
 from ..http import HTTPServer
@@ -232,14 +231,6 @@ class Front(Server):
         return super().listener(host, port, **{"limits": ServerLimits(max_body=self._max_upload), **options})
 
     # ---------------------------------------------------------------- ASGI
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope. WebSockets are refused."""
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1003, "reason": "WebSockets are not passed on"})
-            return
-        await super().__call__(scope, receive, send)
 
     async def _dispatch(self, context: RequestContext) -> None:
         scope = context.scope
