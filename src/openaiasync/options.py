@@ -266,7 +266,7 @@ def _models(name: str, value: Any) -> Mapping[str, str]:
         return {}
     if isinstance(value, str):
         return {"": value}
-    if not isinstance(value, Mapping):
+    if not issubclass(type(value), Mapping):
         raise TypeError(
             f"{name} must be a model's name, or a mapping from methods to names, not {type(value).__name__}"
         )
