@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from typing import Final
 
 from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
@@ -32,9 +33,16 @@ _FLAGS = {
 _NAMES = re.compile(rf"(?<![\w.-])({'|'.join(_FLAGS)})(?![\w-])(?:=(?=[\s.,;:]|$))?")
 _TWICE = re.compile(r"(--[a-z-]+)(?:, \1\b)+")  # two names of the library that are one flag
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=")
-_PAIRS = dict.fromkeys(("bench", "chat", "responses"), frozenset({"-o", "--option", "-p", "--param"})) | dict.fromkeys(
-    ("image", "speak", "transcribe"), frozenset({"--option"})
-)
+_CHAT_PAIRS: Final = frozenset({"-o", "--option", "-p", "--param"})
+_MEDIA_PAIRS: Final = frozenset({"--option"})
+_PAIRS: Final[dict[str, frozenset[str]]] = {
+    "bench": _CHAT_PAIRS,
+    "chat": _CHAT_PAIRS,
+    "responses": _CHAT_PAIRS,
+    "image": _MEDIA_PAIRS,
+    "speak": _MEDIA_PAIRS,
+    "transcribe": _MEDIA_PAIRS,
+}
 """Commands and their options that take a name and a value."""
 _PYTHON = re.compile(
     r" \(max_body in http_other sets the limit for bodies held in memory\)|; pass api_key to the client"
