@@ -39,7 +39,7 @@ class HTTPError(Exception):
         if not 400 <= status <= 599:
             raise ValueError(f"an HTTPError has a status from 400 to 599, not {status}")
         for name, value in fields:
-            if not (isinstance(name, bytes) and isinstance(value, bytes)):
+            if type(name) is not bytes or type(value) is not bytes:
                 raise ValueError(f"the header field {name!r} of an HTTPError and its value have to be bytes")
             if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
                 raise ValueError(f"HTTP cannot carry the header field {name!r} of an HTTPError: {value!r}")
