@@ -292,6 +292,7 @@ def test_an_image(tmp_path: Path) -> None:
     assert [part["type"] for part in content] == ["text", "image_url", "image_url"]
 
 
+@pytest.mark.commands
 def test_two_commands_with_one_new_session(server: ServerThread, state_folder: Path) -> None:
     """Of two that begin with one new name together each turn that was answered is kept, or the command fails."""
     words = ("one", "two")

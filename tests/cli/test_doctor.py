@@ -186,6 +186,7 @@ def test_a_web_page() -> None:
     assert "Open WebUI" in found["models"]["text"]
 
 
+@pytest.mark.commands
 def test_a_port_that_never_answers() -> None:
     """It ends after --timeout, and says what may be the matter."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

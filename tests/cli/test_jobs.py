@@ -155,6 +155,7 @@ def test_a_table_in_and_out(api: Server, tmp_path: Path) -> None:
     assert "was changed since" in inside(*words, "--system", "Be kind to {id}.").stderr
 
 
+@pytest.mark.commands
 def test_limits_of_a_running_job(api: Server, tmp_path: Path) -> None:
     """`limits set` slows a running job down, and speeds it up again."""
     api.set(latency=0.01)
@@ -170,6 +171,7 @@ def test_limits_of_a_running_job(api: Server, tmp_path: Path) -> None:
     assert api.report()["rows"] == 400
 
 
+@pytest.mark.commands
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
 def test_ctrl_c(api: Server, tmp_path: Path) -> None:
     """Ctrl-C finishes the rows in flight and exits with 130; the same command continues and pays for nothing twice."""
@@ -192,6 +194,7 @@ def test_ctrl_c(api: Server, tmp_path: Path) -> None:
     assert keys_of(out) == [f"k{number}" for number in range(200)]
 
 
+@pytest.mark.commands
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
 def test_ctrl_c_twice(api: Server, tmp_path: Path) -> None:
     """The second Ctrl-C gives up the rows in flight at once; they are named when the job goes on."""

@@ -31,7 +31,7 @@ _FLAGS = {
     "max_rounds": "the limit of this command",
 }
 _NAMES = re.compile(rf"(?<![\w.-])({'|'.join(_FLAGS)})(?![\w-])(?:=(?=[\s.,;:]|$))?")
-_TWICE = re.compile(r"(--[a-z-]+)(?:, \1\b)+")  # two names of the library that are one flag
+_TWICE = re.compile(r"(--[a-z-]{1,40})(?:, \1\b)+")  # two names of the library that are one flag
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=")
 _CHAT_PAIRS: Final = frozenset({"-o", "--option", "-p", "--param"})
 _MEDIA_PAIRS: Final = frozenset({"--option"})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from ..core.http.grammar import FIELD_TEXT, TOKEN
+
 __all__ = ["HTTPError"]
 
 
-_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(rb"[^\x00\r\n]*")
+_NAME: Final = re.compile(TOKEN.encode())
+_VALUE: Final = re.compile(FIELD_TEXT.encode())
 
 
 def _text(value: object) -> str:
