@@ -319,9 +319,9 @@ class Repl:
     ) -> None:
         self.session = session
         self.store = store
-        self.images = list(images)
+        self.images: list[Any] = list(images)
         """Images for the next question."""
-        self.audio = list(audio)
+        self.audio: list[Any] = list(audio)
         """Sounds for the next question."""
         self.schema = schema
         self.settings: dict[str, Any] = dict(settings or {})

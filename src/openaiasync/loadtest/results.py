@@ -178,7 +178,7 @@ class StageTimeline:
 
     def __init__(self, start: float, width: float = 0.25) -> None:
         self.start = start
-        self.width = width
+        self.width: float = width
         self.buckets: list[TimelineBucket] = []
 
     def bucket(self, at: float) -> TimelineBucket:
@@ -233,17 +233,31 @@ class StageRecorder:
     """
 
     def __init__(self, start: float, measure_from: float, goals: Goals, measure_to: float | None = None) -> None:
-        self.measure_from = measure_from
+        self.measure_from: float = measure_from
         self.measure_to: float | None = measure_to
-        self.goals = goals
-        self.ok = self.failed = self.unfinished = self.good = 0
-        self.sent_in_window = self.ended_in_window = self.good_in_window = 0
-        self.busy = self.tokens_in_window = 0.0
-        self.input_tokens = self.output_tokens = self.with_usage = self.without_usage = 0
-        self.ttft, self.itl, self.tpot, self.latency, self.queued, self.late = (Samples() for _ in range(6))
+        self.goals: Goals = goals
+        self.ok: int = 0
+        self.failed: int = 0
+        self.unfinished: int = 0
+        self.good: int = 0
+        self.sent_in_window: int = 0
+        self.ended_in_window: int = 0
+        self.good_in_window: int = 0
+        self.busy: float = 0.0
+        self.tokens_in_window: float = 0.0
+        self.input_tokens: int = 0
+        self.output_tokens: int = 0
+        self.with_usage: int = 0
+        self.without_usage: int = 0
+        self.ttft: Samples = Samples()
+        self.itl: Samples = Samples()
+        self.tpot: Samples = Samples()
+        self.latency: Samples = Samples()
+        self.queued: Samples = Samples()
+        self.late: Samples = Samples()
         self.errors: dict[str, tuple[int, Counter[str]]] = {}
-        self.timeline = StageTimeline(start)
-        self.last_end = start
+        self.timeline: StageTimeline = StageTimeline(start)
+        self.last_end: float = start
 
     def give_up(self, one: Measured) -> None:
         """Count a request that was abandoned before its end, for the load that it made."""

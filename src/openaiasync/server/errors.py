@@ -49,8 +49,8 @@ class HTTPError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-        self.param = None if param is None else _text(param)
-        self.code = None if code is None else _text(code)
+        self.param: str | None = None if param is None else _text(param)
+        self.code: str | None = None if code is None else _text(code)
         self.kind: str = _text(kind) if kind else ("server_error" if status >= 500 else "invalid_request_error")
         self.fields = fields
 

@@ -85,7 +85,7 @@ class LeasedPacer(Pacer):
     def detach(self, share: float | None) -> None:
         """Continue without the budget, at this rate per second."""
         self.leased, self._left = False, 0.0
-        self.configured = NEVER if share is None else max(share, 1e-6)
+        self.configured: float = NEVER if share is None else max(share, 1e-6)
 
     def book(self, now: float, cost: float) -> None:
         self.mean = cost if not self.mean else self.mean + 0.1 * (cost - self.mean)
