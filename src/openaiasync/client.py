@@ -309,7 +309,7 @@ class Client(ClientMethods, HTTPMethods, Api, AsyncClosing):
 
     @property
     def api_key(self) -> str:
-        """The key itself; ``""`` if there is none or a function returns it. Settable to another key or function."""
+        """The key itself; ``""`` without a key, or if a function returns it. Settable to another key or function."""
         return _shown(self._config.key)
 
     @api_key.setter

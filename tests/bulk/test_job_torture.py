@@ -18,26 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from cluster_files import Server, running, write_rows
 from openaiasync import Client, JobError, JobReport, merge_shards
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "bench" / "bulk"))
-from serving import Server, running  # noqa: E402
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
 
 SECONDS = float(os.environ.get("OPENAIASYNC_TORTURE", "60"))
 IN_FLIGHT = 48
 KILLS = 20
-
-
-def write_rows(path: Path, count: int) -> str:
-    with open(path, "w") as file:
-        for number in range(count):
-            body = {"model": "m", "messages": [{"role": "user", "content": f"row-{number} {'x' * (number % 400)}"}]}
-            row = {"custom_id": f"k{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
-            file.write(json.dumps(row) + "\n")
-    return str(path)
 
 
 def command(source: str, out: Path, server: Server, order: str, *more: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from ..core.policy.shared_quota import Grant, LeaseRequest, Quota
@@ -42,7 +42,7 @@ class Budget(Protocol):
 class LocalBudget:
     """A budget within the process: ``local:NAME``. All clients and event loops that name it share it."""
 
-    _known: dict[str, Quota] = {}  # noqa: RUF012
+    _known: ClassVar[dict[str, Quota]] = {}
 
     def __init__(self, url: str) -> None:
         self._quota = self._known.setdefault(url.partition(":")[2], Quota())

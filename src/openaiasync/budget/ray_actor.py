@@ -50,7 +50,7 @@ class QuotaActor:
         return _encode(Grant(error="format") if form != FORMAT else self._quota.lease(now, _request(data)))
 
     async def _end_unused(self) -> None:
-        while (rest := self._leased_at + TTL - time.monotonic()) > 0.0:  # noqa: ASYNC110
+        while (rest := self._leased_at + TTL - time.monotonic()) > 0.0:  # noqa: ASYNC110 (each lease moves the end)
             await asyncio.sleep(rest)
         # Only a call may end the actor; otherwise it would be restarted.
         _ray().get_runtime_context().current_actor.end.remote()

@@ -84,7 +84,7 @@ def merge(out: str, *, partial: bool = False, html: str | None = None, seconds: 
 
 
 def plan_of(out: str) -> ShardPlan:
-    """Return the plan of an output's shards. Raises `JobError` if there is none."""
+    """Return the plan of an output's shards. Raises `JobError` for an output without shards."""
     plan = ShardPlan.load(out)
     if plan is None:
         folder = shards_folder(out)

@@ -68,7 +68,7 @@ class FormatFallback:
         return made
 
     def refused(self, error: Exception) -> None:
-        """Go to the next lower level, or raise the first refusal if there is none, or the error if it is not one."""
+        """Go to the next lower level, or raise: at the last level the first refusal, for another error that error."""
         if self._accepted or self._fixed or not isinstance(error, APIError) or not refuses_format(error):
             raise error
         self._first = self._first or error

@@ -159,7 +159,7 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
 
     @property
     def message(self) -> ChatCompletionMessage | None:
-        """The message of the last answer; `None` if there is none."""
+        """The message of the last answer; `None` before the first one."""
         return self.answers[-1].message if self.answers else None
 
     @property

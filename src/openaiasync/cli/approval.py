@@ -34,7 +34,7 @@ class Approval:
             return True
         with _terminal() as terminal:
             if terminal is None:
-                note(f"{call.name} was not called: --approve asks on a terminal, and there is none.")
+                note(f"{call.name} was not called: --approve asks on a terminal, and this process has no terminal.")
                 return "it needs the user's approval, and there is no terminal to ask on"
             arguments = call.arguments if len(call.arguments) <= _LONGEST else f"{call.arguments[:_LONGEST]}…"
             question = f"Call {call.name}({printable(arguments)})? [y]es, [n]o, [a]lways this tool: "
@@ -49,7 +49,7 @@ class Approval:
 
 @contextlib.contextmanager
 def _terminal() -> Generator[int | None, None, None]:
-    """Yield the descriptor of the terminal to read from; `None` if there is none to ask on."""
+    """Yield the descriptor of the terminal to read from; `None` without a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
     elif sys.stdin is not None and sys.stdin.isatty():

@@ -140,7 +140,7 @@ def base_url_of(given: str | None) -> str:
 def key_for(base_url: str | None, given: str | None, name: str | None = None) -> str | None:
     """Return the key to use: the given one, the kept one of this name, or the one kept for a server.
 
-    `None` if there is none, or the environment has one, which the client reads.
+    `None` without a key, and for a key in the environment, which the client reads.
     """
     if given is not None:
         return given

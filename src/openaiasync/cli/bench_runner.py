@@ -9,7 +9,6 @@ import importlib.util
 import json
 import platform
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
@@ -29,6 +28,7 @@ from ..storage.atomic import AtomicFile
 from ..version import __version__
 from .arguments import choose_model
 from .console import CommandError, Exit, err, json_bytes, note, out, printable, write_bytes
+from .interrupts import handle_interrupts
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -111,9 +111,14 @@ class _Bench:
             report.url = str(client.base_url).rstrip("/")
             report.model = await self._model(client, model)
             async with LoadTest(client, self._workload, goals=goals) as test:
+
+                def interrupted() -> None:
+                    note("Stopped; these are the figures until now. Ctrl-C again ends the command.")
+                    test.stop()
+
                 await test.check()
                 report.started = datetime.now(UTC).isoformat(timespec="seconds")
-                with _interrupts(test.stop), _progress() as show:
+                with handle_interrupts(interrupted, once=True), _progress() as show:
                     for load in self._loads:
                         if test.stopped:
                             break
@@ -270,31 +275,6 @@ def more_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@contextlib.contextmanager
-def _interrupts(stop: Callable[[], None]) -> Generator[None, None, None]:
-    """Let Ctrl-C end the test with a report; a second one ends the command."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupted() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-        note("Stopped; these are the figures until now.")
-        stop()
-
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, interrupted)
-    except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: Ctrl-C raises KeyboardInterrupt
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager

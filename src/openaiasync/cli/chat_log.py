@@ -100,7 +100,7 @@ class Resumed:
 def last_conversation(wanted: str | None = None) -> Resumed:
     """Return the conversation of the log with this id, or else the one that was used last, in the log or a session.
 
-    Raises `CommandError` if there is none.
+    Raises `CommandError` if no conversation is found.
     """
     try:
         with CallLog.open(log_path()) as log:

@@ -24,7 +24,7 @@ _FALLBACKS = ("notepad",) if os.name == "nt" else ("sensible-editor", "nano", "v
 def edited_text(text: str) -> str:
     """Open a text in ``$VISUAL``, ``$EDITOR`` or an editor of the system, and return it as it was saved, stripped.
 
-    Blocks until the editor ends. Raises `CommandError` if there is none, it fails, or the text is not UTF-8.
+    Blocks until the editor ends. Raises `CommandError` if no editor is found, it fails, or the text is not UTF-8.
     """
     command = _editor()
     descriptor, file_name = tempfile.mkstemp(prefix="openaiasync-", suffix=".md")  # for its owner only

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -28,6 +27,7 @@ from ..installation import install_command
 from ..lazy import resolve_annotations
 from .arguments import key_for
 from .console import CommandError, Exit, err, note, out
+from .interrupts import handle_interrupts
 from .job_status import exit_code, note_report, record_of
 from .shard_commands import failed_shards, merge_job, shard_folders, shard_option, whole_output
 from .spool import spooled
@@ -172,7 +172,6 @@ def _without_secrets(url: str) -> str:
 def _interrupts(job: Job | RayJob) -> Generator[list[bool], None, None]:
     """Let Ctrl-C end the job: once after the rows in flight, twice at once. Yield a list that is not empty then."""
     seen: list[bool] = []
-    loop = asyncio.get_running_loop()
 
     def stop() -> None:
         if not seen:
@@ -180,17 +179,8 @@ def _interrupts(job: Job | RayJob) -> Generator[list[bool], None, None]:
         job.stop(now=bool(seen))
         seen.append(True)
 
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-    except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: Ctrl-C raises KeyboardInterrupt
+    with handle_interrupts(stop):
         yield seen
-        return
-    try:
-        yield seen
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager

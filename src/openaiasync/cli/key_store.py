@@ -96,7 +96,7 @@ def key_names() -> dict[str, str]:
 
 
 def named_key(name: str) -> str:
-    """Return the key with this name. Raises `CommandError` if there is none."""
+    """Return the key with this name. Raises `CommandError` for an unknown name."""
     stored = stored_name(name)
     key = _key(stored, KEYS_FILE.read())
     if key is None:

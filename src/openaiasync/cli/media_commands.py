@@ -105,7 +105,7 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
 
 
 def _text(argument: str | None, stdin: StandardInput, what: str) -> str:
-    """Return the text given as an argument or through a pipe. Raises `CommandError` if there is none."""
+    """Return the text given as an argument or through a pipe. Raises `CommandError` if neither was given."""
     from .fragments import text_in
 
     if argument is None and not stdin.is_terminal:

@@ -69,7 +69,7 @@ def run_responses(
 
 
 def _last_response() -> str:
-    """Return the id of the last response in the log. Raises `CommandError` if there is none."""
+    """Return the id of the last response in the log. Raises `CommandError` for a log without responses."""
     with CallLog.open(log_path()) as log:
         last = log.last("responses")
         found = None if last is None else log.calls(last.id)[-1]["response"]

@@ -52,7 +52,7 @@ def unnamed_path() -> Path:
 
 
 def last_session() -> Path:
-    """Return the file of the session that was used last. Raises `CommandError` if there is none."""
+    """Return the file of the session that was used last. Raises `CommandError` without a saved session."""
     found = _newest_first(folder())
     if not found:
         raise CommandError("there is no session to continue; start a conversation first")

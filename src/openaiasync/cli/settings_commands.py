@@ -191,7 +191,7 @@ def templates_show(name: str, /) -> int:
     """
     from .templates import read_template, template_path
 
-    read_template(name)  # raises if there is none
+    read_template(name)  # raises for an unknown name
     write(template_path(name).read_text(encoding="utf-8-sig"))
     return Exit.OK
 

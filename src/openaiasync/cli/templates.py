@@ -96,7 +96,7 @@ def template_names() -> list[str]:
 
 
 def read_template(name: str) -> Template:
-    """Return the template with this name. Raises `CommandError` if there is none, or it cannot be used."""
+    """Return the template with this name. Raises `CommandError` for an unknown name, or a file that cannot be used."""
     path = template_path(name)
     try:
         value = tomllib.loads(read_file(path, _LARGEST).decode("utf-8-sig"))
@@ -186,7 +186,7 @@ def _text(value: str) -> str:
 def apply_template(name: str, options: ChatOptions, question: str | None) -> tuple[ChatOptions, str | None]:
     """Return the options and the question that the template makes of these. What is given wins over the template.
 
-    Raises `CommandError` for a missing or unknown parameter, and if the template needs a question and there is none.
+    Raises `CommandError` for a missing or unknown parameter, and for a missing question that the template needs.
     """
     template = read_template(name)
     values = {**template.defaults, **dict(options.param)}

@@ -67,7 +67,7 @@ def usage_of_body(body: bytes) -> Usage | None:
 
 
 def usage_in(data: bytes) -> Usage | None:
-    """Return the largest ``usage`` in these bytes, an event stream or a part of an answer; `None` if there is none.
+    """Return the largest ``usage`` in these bytes, an event stream or a part of an answer; `None` without usage.
 
     The largest one counts because streams may report a running total, and because an answer may echo parts of its
     request, which must not lower what a caller has used. In a JSON string the quotes around the name would be escaped,

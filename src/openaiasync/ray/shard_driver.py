@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import importlib
 import logging
 import os
 import shutil
@@ -477,10 +478,9 @@ class RayJob:
 
 def _ray() -> Any:
     try:
-        import ray  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore
+        return importlib.import_module("ray")  # which has no complete types
     except ImportError:
         raise ConfigurationError(f"jobs on a Ray cluster need Ray: {install_command('ray')}") from None
-    return ray  # pyright: ignore[reportUnknownVariableType]
 
 
 def _write(path: str, text: str) -> None:

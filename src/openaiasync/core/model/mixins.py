@@ -106,7 +106,7 @@ def reasoning_of(message: object) -> str:
 
 
 def _first(choices: Any) -> Any:
-    """Return the choice with index 0, or without an index; `None` if there is none."""
+    """Return the choice with index 0, or without an index; `None` without such a choice."""
     for choice in as_list(choices):
         if not getattr(choice, "index", None):
             return choice
