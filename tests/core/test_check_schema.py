@@ -83,6 +83,13 @@ VALUES = st.recursive(
 )
 
 
+def test_a_schema_that_refers_to_itself_alone() -> None:
+    """It describes no value: a `TypeError`, instead of a reference without its definition."""
+    alone = {"type": "object", "allOf": [{"$ref": "#/$defs/a"}]}
+    with pytest.raises(TypeError, match=r"refers to itself alone: #/\$defs/a"):
+        shape_of({**alone, "$defs": {"a": alone}})
+
+
 @given(SCHEMAS, SCHEMAS, VALUES)
 @settings(max_examples=150)
 def test_whatever_passes_can_be_used(schema: Any, named: Any, value: Any) -> None:

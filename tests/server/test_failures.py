@@ -479,7 +479,10 @@ def test_tokens_of_long_prompts_are_estimated() -> None:
 
 
 def test_a_large_body_does_not_hold_up_others() -> None:
-    """Checking many thousand messages takes a while, in which the event loop goes on."""
+    """Checking many thousand messages takes a while, in which the event loop goes on.
+
+    CPU time of the loop's thread is compared with that of the process: other programs do not count.
+    """
     app = Server()
 
     @app.chat("m")
@@ -493,17 +496,17 @@ def test_a_large_body_does_not_hold_up_others() -> None:
         async def watch() -> None:
             nonlocal longest
             while True:
-                before = time.monotonic()
+                before = time.thread_time()
                 await asyncio.sleep(0.001)
-                longest = max(longest, time.monotonic() - before)
+                longest = max(longest, time.thread_time() - before)
 
         async with serve(app) as server, Wire(server) as wire:
             sent = request("POST", CHAT_PATH, body)
             watching = asyncio.create_task(watch())
-            began = time.monotonic()
+            began = time.process_time()
             await wire.send(sent)
             assert (await wire.answer("POST")).status == 200
-            took = time.monotonic() - began
+            took = time.process_time() - began
             watching.cancel()
         assert longest < took / 2, (longest, took)
 

@@ -149,11 +149,16 @@ def strict(schema: Mapping[str, Any], *, nullable: bool = True) -> Schema:
 
 
 def tighten(schema: Mapping[str, Any], *, nullable: bool = True) -> tuple[Schema, list[str]]:
-    """Return a schema as near to the strict form as possible, and the obstacles: none if it is strict."""
+    """Return a schema as near to the strict form as possible, and the obstacles: none if it is strict.
+
+    Raises `TypeError` for a schema that refers to itself alone, which describes no value.
+    """
     root = dict(schema)
     alone = {**hold_open(resolve(root, root)), **{name: one for name, one in root.items() if name != "$ref"}}
     work = _Strict(pruned(alone), nullable)
     made = work.walk(work.root, "$", frozenset({"#"}))
+    if "$ref" in made:
+        raise TypeError(f"This schema refers to itself alone: {made['$ref']}.")
     return pruned(made), work.obstacles
 
 
