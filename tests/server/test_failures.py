@@ -478,7 +478,7 @@ def test_tokens_of_long_prompts_are_estimated() -> None:
     assert time.process_time() - began < 1.0
 
 
-def test_a_large_body_does_not_hold_up_others() -> None:
+def test_a_large_body_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checking many thousand messages takes a while, in which the event loop goes on.
 
     CPU time of the loop's thread is compared with that of the process: other programs do not count.
@@ -488,6 +488,14 @@ def test_a_large_body_does_not_hold_up_others() -> None:
     @app.chat("m")
     async def reply(request: Any) -> str:
         return "x"
+
+    check_body, threads = app.check_body, list[threading.Thread]()
+
+    def check(operation: str, body: dict[str, Any]) -> None:
+        threads.append(threading.current_thread())
+        check_body(operation, body)
+
+    monkeypatch.setattr(app, "check_body", check)
 
     async def main() -> None:
         longest = 0.0
@@ -509,6 +517,8 @@ def test_a_large_body_does_not_hold_up_others() -> None:
             took = time.process_time() - began
             watching.cancel()
         assert longest < took / 2, (longest, took)
+        assert threading.current_thread() not in threads
+        assert len(threads) == 1
 
     run(main())
 
