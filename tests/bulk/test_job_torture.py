@@ -28,9 +28,9 @@ IN_FLIGHT = 48
 KILLS = 20
 
 
-def command(source: str, out: Path, server: Server, order: str, *more: str) -> list[str]:
+def command(source: str, out: Path, server: Server, order: str, *more: str, in_flight: int = IN_FLIGHT) -> list[str]:
     words = [sys.executable, "-m", "openaiasync", "run", source, "-o", str(out), "--base-url", server.base]
-    return [*words, "--max-in-flight", str(IN_FLIGHT), "--order", order, *more]
+    return [*words, "--max-in-flight", str(in_flight), "--order", order, *more]
 
 
 def check_output(out: Path, count: int, order: str) -> None:
@@ -138,16 +138,17 @@ def test_a_shard_on_another_machine_is_noticed_without_locks(tmp_path: Path, mon
     that nobody writes any more is that of a machine that died."""
     monkeypatch.setattr("openaiasync.storage.disk._lock", lambda descriptor: None)
     source, out = write_rows(tmp_path / "in.jsonl", 40), tmp_path / "out.jsonl"
-    words = ["--shard", "0/2", "--max-in-flight", "1"]
 
     async def attempt() -> JobReport:
         async with Client(api_base=server.base) as client:
             return await client.job(source, out, shard=(0, 2))
 
     with running(latency=0.2) as server:
-        with subprocess.Popen(command(source, out, server, "input", *words), stderr=subprocess.DEVNULL) as child:
+        words = command(source, out, server, "input", "--shard", "0/2", in_flight=1)
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as child:
             status = tmp_path / "out.jsonl.shards" / "000000.jsonl.job" / "status.json"
             while not status.exists():
+                assert child.poll() is None, "the command ended before its job began"
                 time.sleep(0.02)
             monkeypatch.setattr("openaiasync.bulk.job.this_host", lambda: "elsewhere/1")
             with pytest.raises(JobError, match=r"process \d+ on .*/"):
