@@ -28,9 +28,10 @@ from openaiasync import (
 )
 from openaiasync.bulk.batch_file import read_lines, skip_rows
 from openaiasync.bulk.job_limits import JobLimits
+from openaiasync.bulk.job_sink import JobSink
 from openaiasync.bulk.tables import TableOptions, export_results
 from openaiasync.storage.journal import AppendFile
-from openaiasync.storage.segments import SegmentStore
+from openaiasync.storage.segments import OK, SegmentStore
 from scripted import CHAT, Script, Scripted, Seen, json_answer, scripted
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -105,6 +106,28 @@ def test_a_file_becomes_a_file_of_answers(tmp_path: Path) -> None:
     assert report.latency["p50"] > 0
     assert not (tmp_path / "out.errors.jsonl").exists()
     assert json.loads((tmp_path / "out.report.json").read_text())["ok"] == 200
+
+
+def test_the_timeline_has_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that finish in the milliseconds between a sample and the end of the job are in its last point."""
+    source, out = write_rows(tmp_path / "in.jsonl", 20), tmp_path / "out.jsonl"
+    sample = JobSink._sample
+
+    def sampled(sink: JobSink, now: float) -> None:
+        sample(sink, now)
+        sink.store.counts[OK] += 3
+        sample(sink, now + 0.001)
+        sink.store.counts[OK] -= 3
+
+    monkeypatch.setattr(JobSink, "_sample", sampled)
+
+    async def main() -> JobReport:
+        async with serving() as (_, client):
+            return await client.job(source, out)
+
+    timeline = run(main()).timeline
+    assert sum(point.rows for point in timeline) == 23
+    assert all(point.seconds > 0 for point in timeline)
 
 
 def test_the_same_call_again_sends_nothing(tmp_path: Path) -> None:

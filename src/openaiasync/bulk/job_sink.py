@@ -20,7 +20,7 @@ from ..storage.spending import Spending
 from ..storage.threads import in_thread
 from .batch_file import encode_failure, encode_success
 from .cost import JobCost
-from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, thinned
+from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoint, joined, thinned
 from .row import Outcome, Stats, Usage, Work
 from .scheduler import Scheduler
 
@@ -311,23 +311,22 @@ class JobSink:
         tokens = stats.input_tokens + stats.output_tokens
         finished, failed = counts[OK] + counts[FAILED], counts[FAILED]
         then, *before = self._last
-        if now - then < 0.02:
-            return
         recent, self._recent = self._recent, Latencies()
         times = [recent.quantile(share) or 0.0 for share in (0.5, 0.9, 0.99)]
-        self._timeline.append(
-            TimelinePoint(
-                round(self.seconds, 3),
-                round(now - then, 3),
-                finished - before[0],
-                failed - before[1],
-                stats.refused - before[2],
-                stats.in_flight,
-                stats.limit_in_flight or 0,
-                tokens - before[3],
-                *times,
-            )
+        point = TimelinePoint(
+            round(self.seconds, 3),
+            max(0.001, round(now - then, 3)),
+            finished - before[0],
+            failed - before[1],
+            stats.refused - before[2],
+            stats.in_flight,
+            stats.limit_in_flight or 0,
+            tokens - before[3],
+            *times,
         )
+        if now - then < 0.02 and self._timeline:  # the end, just after a sample: too short for rates
+            point = joined(self._timeline.pop(), point)
+        self._timeline.append(point)
         self._timeline = thinned(self._timeline)
         self._last = (now, finished, failed, stats.refused, tokens)
 

@@ -19,6 +19,7 @@ __all__ = [
     "TimelinePoint",
     "TokenPrice",
     "duration",
+    "joined",
     "load_status",
     "price_for",
     "show_in_notebook",
@@ -78,11 +79,12 @@ def thinned(samples: list[TimelinePoint]) -> list[TimelinePoint]:
     """Return a shortened timeline, with pairs of samples merged."""
     while len(samples) > _SAMPLES:
         pairs = [samples[at : at + 2] for at in range(0, len(samples), 2)]
-        samples = [_joined(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+        samples = [joined(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
     return samples
 
 
-def _joined(one: TimelinePoint, other: TimelinePoint) -> TimelinePoint:
+def joined(one: TimelinePoint, other: TimelinePoint) -> TimelinePoint:
+    """Return one point for two that follow each other."""
     return TimelinePoint(
         other.at,
         one.seconds + other.seconds,
