@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from .client import AsyncOpenAI, CommonOptions, OfficialOnlyOptions, VariantOptions
 from .core.model.omitted import is_omitted
-from .engine.config import Secret, unquoting
+from .engine.config import Secret
+from .engine.sealing import unquoting
 from .errors import ConfigurationError
 from .options import AZURE, AZURE_VARIANTS, ApiKey, AsyncAzureADTokenProvider, ClientConfig, Hidden, OptionSet, shows
 

@@ -18,8 +18,9 @@ from .core.model.omitted import NotGiven, Omit
 from .core.model.secrets import redacted
 from .core.policy.request_options import Timeout
 from .engine import log
-from .engine.config import BaseURL, KeySource, Secret, unquoting
+from .engine.config import BaseURL, KeySource, Secret
 from .engine.engine import Engine
+from .engine.sealing import unquoting
 from .engine.upstream import Connections
 from .errors import ConfigurationError
 from .lazy import resolve_annotations

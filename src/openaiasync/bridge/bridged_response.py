@@ -14,7 +14,7 @@ import msgspec
 from ..core.codec.completion import CompletionDetector, Verdict
 from ..core.codec.endpoint import Endpoint
 from ..core.codec.whole import events_of_whole, requested_choices
-from ..core.http.codings import CodingError, Inflater
+from ..core.http.codings import CodingError
 from ..core.http.sse import (
     Event,
     EventReader,
@@ -23,19 +23,16 @@ from ..core.http.sse import (
     is_silent,
 )
 from ..engine import log
-from ..engine.body import MAX_RATIO, PROGRESS, content_coding
+from ..engine.body import PROGRESS, BodyReader
 from ..engine.call import Call
 from ..engine.failures import is_error_body, words_of
 from ..engine.sealing import seal
+from ..engine.streams import LINGER, PATIENCE
 from ..errors import IncompleteStreamError, OpenAIError
 from ..transport.base import TransportError, TransportResponse
 from .errors import translated
 
 __all__ = ["Answer", "Watch"]
-
-_LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
-_PATIENCE = 1.0  # seconds that it may take if it decides whether the answer is complete
-_MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
 
 class _ChoiceState(msgspec.Struct):
@@ -127,18 +124,16 @@ class Answer:
     def __init__(
         self, library: Any, request: Any, call: Call, incoming: TransportResponse, watch: Watch | None
     ) -> None:
-        """Take over a call whose 2xx this is. Raises `CodingError` for an unknown content coding."""
+        """Take over a call whose 2xx this is."""
         call.keep()
         self._library = library
         self._request = request
         self._call: Call | None = call
         self._incoming = incoming
         self._watch = watch
-        coding = content_coding(incoming.raw_fields)
-        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
-        self._unit = PROGRESS  # bytes still to come until the stall timeout starts again
+        # Events are the progress of an event stream, bytes that of any other body.
+        self._reader = BodyReader(call, incoming, unit=PROGRESS if watch is None else None)
         self._held = b""
-        self._ended = False
         self._short_of: IncompleteStreamError | None = None  # raised after the bytes before it were returned
 
     async def begin(self) -> None:
@@ -158,7 +153,7 @@ class Answer:
                         self._check_end(call)
                         return
                     self._held += piece
-            call.expect(self._incoming, call.timeouts.stall, "stall")
+            self._reader.progress()
         except BaseException:
             self._call = None
             raise
@@ -205,19 +200,13 @@ class Answer:
         An object sent instead of a stream yields one piece: its events.
         """
         watch = self._watch
-        while not self._ended:
-            pieces = await self._incoming.pieces()
-            self._ended = not pieces
+        while pieces := await self._reader.pieces():
             piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._progress(call, len(piece))
-            if self._inflater is not None:
-                piece = self._inflater.feed(piece) if piece else self._inflater.finish()
-            if piece:
-                self._look(call, piece)
-                if watch is not None and watch.undecided:
-                    return await self._decided(call, piece)
-                if watch is None or not watch.reader.is_whole:
-                    return piece
+            self._look(call, piece)
+            if watch is not None and watch.undecided:
+                return await self._decided(call, piece)
+            if watch is None or not watch.reader.is_whole:
+                return piece
         if self._short_of is not None:
             raise self._short_of
         if watch is not None and watch.reader.is_whole and not watch.events:
@@ -230,11 +219,11 @@ class Answer:
         If the answer is truncated, the bytes before ``[DONE]`` are passed on, and the error follows.
         """
         patience = call.timeouts.stall
-        self._incoming.expire(call.loop.time() + (_PATIENCE if patience is None else min(patience, _PATIENCE)), "stall")
+        self._incoming.expire(call.loop.time() + (PATIENCE if patience is None else min(patience, PATIENCE)), "stall")
         with contextlib.suppress(TransportError):
             while not self._incoming.ended:
                 await self._incoming.pieces()
-        self._ended = True
+        self._reader.ended = True
         try:
             self._check_end(call)
         except IncompleteStreamError as error:
@@ -261,13 +250,6 @@ class Answer:
         watch.whole = True
         return b"".join(b"data: %b\n\n" % event for event in made) + b"data: [DONE]\n\n"
 
-    def _progress(self, call: Call, size: int) -> None:
-        """Count every 64 KiB of a body that is not an event stream as progress."""
-        self._unit -= size
-        if self._unit <= 0 and self._watch is None:
-            self._unit = PROGRESS
-            call.expect(self._incoming, call.timeouts.stall, "stall")
-
     def _look(self, call: Call, piece: bytes) -> None:
         """Count every event of an event stream, and nothing else, as progress."""
         watch = self._watch
@@ -279,7 +261,7 @@ class Answer:
         except SSEError as error:
             raise self._short(call, f"the stream is damaged: {error}") from None
         if watch.events > seen:
-            call.expect(self._incoming, call.timeouts.stall, "stall")
+            self._reader.progress()
 
     def _check_end(self, call: Call) -> None:
         watch = self._watch
@@ -312,8 +294,8 @@ class Answer:
         if call is None:
             return
         try:
-            if self._watch is not None and self._watch.done and not self._ended:
-                self._incoming.expire(call.loop.time() + _LINGER, "stall")
+            if self._watch is not None and self._watch.done and not self._reader.ended:
+                self._incoming.expire(call.loop.time() + LINGER, "stall")
                 while not self._incoming.ended and await self._incoming.pieces():
                     pass
         except TransportError:

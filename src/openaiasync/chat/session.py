@@ -13,18 +13,18 @@ from ..engine.engine import Engine
 from ..engine.sealing import sealed, sealing
 from ..errors import APIError
 from ..lazy import resolve_annotations
-from .context_window import ContextWindow, Policy
+from .context_window import ContextWindow
 from .history import History, Message, copied, to_markdown
 from .reply import Reply
 from .state import SessionState, StartedTurn, Ticket, TurnRequest, text_or_none
-from .tools import Toolbox, Tools
+from .tools import Toolbox
 from .turn import TurnStream, run_turn
 from .turn_options import NOT_IN_SESSIONS, split_keywords
-from .usage import Prices, SessionUsage, TokenCount, Tokenizer, UsageTracker
+from .usage import SessionUsage, TokenCount, UsageTracker
 
 if TYPE_CHECKING:
     from .middleware import SessionMiddleware
-    from .turn_params import SayParams, TurnParams
+    from .turn_params import SayParams, SessionParams
 
 __all__ = ["ChatSession", "SessionStream"]
 
@@ -118,26 +118,18 @@ class ChatSession:
     loops that its client is used from.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        system: str | None = None,
-        messages: Sequence[Any] = (),
-        tools: Tools = (),
-        context_limit: int | None = None,
-        policy: Policy | None = None,
-        tokenizer: Tokenizer | None = None,
-        prices: Prices | None = None,
-        budget: float | None = None,
-        **params: Unpack[TurnParams],
-    ) -> None:
+    def __init__(self, engine: Engine, **params: Unpack[SessionParams]) -> None:
         """See `client.chat.session`."""
-        window, usage = ContextWindow(context_limit, policy, tokenizer), UsageTracker(prices, budget)
-        self._state = SessionState(engine, Toolbox(tools), History.of(messages), window, usage)
-        self._state.configure(params, "session()", _OWN_KEYWORDS)
+        given: dict[str, Any] = {**params}
+        take = given.pop
+        window = ContextWindow(take("context_limit", None), take("policy", None), take("tokenizer", None))
+        usage = UsageTracker(take("prices", None), take("budget", None))
+        toolbox, history = Toolbox(take("tools", ())), History.of(take("messages", ()))
+        system = take("system", None)
+        self._state = SessionState(engine, toolbox, history, window, usage)
+        self._state.configure(given, "session()", _OWN_KEYWORDS)
         if system is not None:
-            self._state.history.system = text_or_none("system", system)
+            history.system = text_or_none("system", system)
 
     @classmethod
     def loaded(

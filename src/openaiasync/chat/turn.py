@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from ..core.codec.accumulate import ChatAccumulator
-from ..core.codec.endpoint import Endpoint
 from ..core.codec.reasoning import ThinkSplitter
 from ..core.model.closing import AsyncClosing
 from ..core.schema.structured import PartialValue
+from ..endpoints import CHAT_COMPLETIONS_CREATE
 from ..engine.accumulating import ChatStream
 from ..engine.engine import Engine
 from ..engine.failures import broken_stream
@@ -41,13 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["TurnStream", "run_turn"]
 
 T = TypeVar("T")
-
-
-@functools.cache
-def _endpoint() -> Endpoint:
-    from ..endpoints import CHAT_COMPLETIONS_CREATE
-
-    return CHAT_COMPLETIONS_CREATE
 
 
 @sealing
@@ -87,7 +79,7 @@ async def _answer(engine: Engine, loop: ToolLoop) -> ChatCompletion:
     """Return the next answer, requested in a format that the server supports."""
     while True:
         try:
-            answer: ChatCompletion = await engine.run(_endpoint(), loop.params())
+            answer: ChatCompletion = await engine.run(CHAT_COMPLETIONS_CREATE, loop.params())
         except APIError as error:
             _retry_or_raise(loop, error)
         else:
@@ -250,7 +242,7 @@ class TurnStream(AsyncClosing, Generic[T]):
         """Send the next request in a format that the server supports."""
         engine = self._calls
         while self._live is None:
-            request = engine.stream_request(_endpoint(), self._loop.params())
+            request = engine.stream_request(CHAT_COMPLETIONS_CREATE, self._loop.params())
             live = ChatStream(engine, request, ChatAccumulator(), must_complete=True)
             try:
                 self._live = await live.__aenter__()

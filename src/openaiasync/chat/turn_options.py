@@ -10,6 +10,7 @@ import msgspec
 from ..core.codec.endpoint import nearest
 from ..core.model.omitted import is_omitted
 from ..core.schema.structured import Shape, shape_of
+from ..endpoints import CHAT_COMPLETIONS_CREATE
 from .format_fallback import LEVELS, FormatLevel
 from .tools import OnToolError, Permit, Toolbox, Tools
 
@@ -102,8 +103,6 @@ def split_keywords(
     Raises `TypeError` for a keyword that is neither, and for one that is `rejected` (a table of names and what to use
     instead). `where` is the function that the user called, `own` are further names that it knows, for the hint.
     """
-    from ..endpoints import CHAT_COMPLETIONS_CREATE
-
     accepted = CHAT_COMPLETIONS_CREATE.accepted
     params: dict[str, Any] = {}
     options: dict[str, Any] = {}

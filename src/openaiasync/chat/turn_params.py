@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ..params.shared_params.response_format_json_object import ResponseFormatJSONObject
     from ..params.shared_params.response_format_json_schema import ResponseFormatJSONSchema
     from ..params.shared_params.response_format_text import ResponseFormatText
+    from ..types.chat import ChatCompletionMessage, ChatCompletionMessageParam
+    from .context_window import Policy
     from .format_fallback import FormatLevel
     from .tools import OnToolError, Permit, Tools
+    from .usage import Prices, Tokenizer
 
-__all__ = ["SayParams", "TurnParams"]
+__all__ = ["SayParams", "SessionParams", "TurnParams"]
 
 
 class _CommonParams(ChatTurn, RequestOptions, total=False):
@@ -44,6 +47,19 @@ class TurnParams(_CommonParams, total=False):
     """The parameters of methods that run turns; ``audio`` is the output format of a model that speaks."""
 
     audio: ChatCompletionAudioParam | None
+
+
+class SessionParams(TurnParams, total=False):
+    """The parameters of a session, which `client.chat.session` describes, and those of all of its turns."""
+
+    system: str | None
+    messages: Sequence[ChatCompletionMessageParam | ChatCompletionMessage]
+    tools: Tools
+    context_limit: int | None
+    policy: Policy | None
+    tokenizer: Tokenizer | None
+    prices: Prices | None
+    budget: float | None
 
 
 class SayParams(_CommonParams, total=False):

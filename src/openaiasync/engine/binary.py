@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.codec.endpoint import Request
-from ..core.http.codings import CodingError, Inflater
+from ..core.http.codings import CodingError
 from ..core.model.closing import AsyncClosing
 from ..core.model.headers import Headers
 from ..core.model.media_types import audio_type, extension, image_type
@@ -21,7 +21,7 @@ from ..errors import IncompleteStreamError, OpenAIError
 from ..lazy import resolve_annotations
 from ..transport.base import TransportError, TransportResponse
 from . import failures
-from .body import MAX_RATIO, PROGRESS, content_coding
+from .body import BodyReader
 from .call import Call
 from .sealing import seal, sealing
 
@@ -37,7 +37,6 @@ __all__ = [
     "no_sound",
 ]
 
-_MAX_STREAM = 1 << 40  # bytes
 _MAX_TEXT = 1 << 16  # bytes to wait for while the body may be text instead of sound
 
 
@@ -256,12 +255,9 @@ class ByteStream(AsyncClosing):
         self._calls = calls
         self._request = request
         self._call: Call | None = None
-        self._incoming: TransportResponse | None = None
-        self._inflater: Inflater | None = None
+        self._reader: BodyReader | None = None
         self._queue: list[bytes] = []
         self._meta: Meta | None = None
-        self._got = 0
-        self._granted = 0
         self._over = False
         self._speaks = request.endpoint.codec == "audio"
 
@@ -298,37 +294,32 @@ class ByteStream(AsyncClosing):
     def _begin(self, call: Call, incoming: TransportResponse) -> None:
         """Read this response from now on; see `Receive`."""
         call.keep()
-        self._incoming = incoming
+        self._reader = BodyReader(call, incoming)
         self._meta = call.meta(incoming)
-        coding = content_coding(incoming.raw_fields)
-        try:
-            self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
-        except CodingError as error:
-            raise failures.invalid_answer(self._meta, b"", str(error)) from None
-        call.expect(incoming, call.timeouts.stall, "stall")
+        self._reader.progress()
 
     async def _more(self) -> None:
         """Wait for bytes or the end. Raises the public error if the answer breaks."""
-        call, incoming = self._call, self._incoming
-        if call is None or incoming is None:
+        call, reader = self._call, self._reader
+        if call is None or reader is None:
             return
         if asyncio.current_task(call.loop) is not call.reader:
             call.transfer()
         try:
-            await self._read(call, incoming)
+            await self._read(call, reader)
         except BaseException as error:
             await call.observers.failed(error)
             raise
         if self._over:
             await call.observers.answered(lambda: None)
 
-    async def _read(self, call: Call, incoming: TransportResponse) -> None:
+    async def _read(self, call: Call, reader: BodyReader) -> None:
         try:
-            self._take(call, incoming, await incoming.pieces())
+            await self._take(call, reader)
             while self._speaks and self._doubtful():
-                self._take(call, incoming, await incoming.pieces())
+                await self._take(call, reader)
         except TransportError as failure:
-            await self._broken(call, failure)
+            await self._broken(call, failure, reader.received)
         except CodingError as error:
             self._end()
             raise failures.invalid_answer(self.meta, b"", f"the answer is damaged: {error}") from None
@@ -348,33 +339,25 @@ class ByteStream(AsyncClosing):
         self._speaks = False  # recognized as sound: no further checks
         return False
 
-    def _take(self, call: Call, incoming: TransportResponse, pieces: list[bytes]) -> None:
-        self._got += sum(map(len, pieces))
-        if self._got - self._granted >= PROGRESS:
-            self._granted = self._got
-            call.expect(incoming, call.timeouts.stall, "stall")
-        if self._inflater is not None:
-            rest = [] if pieces else [self._inflater.finish()]
-            decoded = [self._inflater.feed(piece) for piece in pieces] + rest
-            self._queue += [piece for piece in decoded if piece]
-        else:
-            self._queue += pieces
+    async def _take(self, call: Call, reader: BodyReader) -> None:
+        pieces = await reader.pieces()
+        self._queue += pieces
         if pieces:
             call.observers.item(None)
-            return
-        self._end()
-        if self._speaks and not self._got:
-            raise no_sound(self.meta, b"")
+        if reader.ended:
+            self._end()
+            if self._speaks and not reader.received:
+                raise no_sound(self.meta, b"")
 
-    async def _broken(self, call: Call, failure: TransportError) -> None:
+    async def _broken(self, call: Call, failure: TransportError, received: int) -> None:
         """Resend the request if its answer broke before the first byte was delivered; otherwise raise."""
-        if not self._got and failure.kind != "closed":
+        if not received and failure.kind != "closed":
             await self._open(failure)
             return
         error: OpenAIError = call.public(failure)
         if failure.kind not in ("timeout", "closed"):
             where = f"{self.meta.request.method} {self.meta.url}"
-            why = f"{where}: the answer broke off after {self._got:,} bytes ({failure.message})"
+            why = f"{where}: the answer broke off after {received:,} bytes ({failure.message})"
             error = IncompleteStreamError(message=why, request=self.meta.request)
         error.meta = self._meta
         self._end()
@@ -383,7 +366,7 @@ class ByteStream(AsyncClosing):
     def _end(self) -> None:
         self._over = True
         call, self._call = self._call, None
-        self._incoming = None
+        self._reader = None
         if call is not None:
             call.release()
 

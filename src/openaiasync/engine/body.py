@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_BODY",
-    "MAX_STREAM",
+    "PROGRESS",
+    "BodyReader",
     "body_pieces",
     "cap_for",
     "cap_of",
     "content_coding",
+    "inflater_of",
     "read_error_body",
     "read_whole",
     "too_large",
@@ -57,6 +59,62 @@ def too_large(cap: int) -> TransportError:
     return TransportError("protocol", over_cap(cap), sent=True, answered=True)
 
 
+class BodyReader:
+    """Reads a body piece by piece: decodes its content coding, and restarts the stall timeout as it progresses."""
+
+    def __init__(
+        self, call: Call, response: TransportResponse, *, unit: int | None = PROGRESS, cap: int = MAX_STREAM
+    ) -> None:
+        """Create a reader. `unit` is how many bytes count as progress (`None`: none do), `cap` limits decoded ones."""
+        self._call = call
+        self._response = response
+        self._inflater = inflater_of(response, cap)
+        self._unit = unit
+        self._counted = 0
+        self.received: int = 0
+        """The number of bytes received so far, still coded."""
+        self.ended: bool = False
+        """Whether the whole body was returned."""
+
+    async def pieces(self) -> list[bytes]:
+        """Return the next pieces, decoded, waiting for one if needed; ``[]`` at the exact end.
+
+        Raises `TransportError` and `CodingError`.
+        """
+        while not self.ended:
+            pieces = await self._response.pieces()
+            self.ended = not pieces
+            self.received += sum(map(len, pieces))
+            if self._unit is not None and self.received - self._counted >= self._unit:
+                self._counted = self.received
+                self.progress()
+            made = pieces if self._inflater is None else await self._inflated(pieces, self._inflater)
+            if made:
+                return made
+        return []
+
+    async def _inflated(self, pieces: list[bytes], inflater: Inflater) -> list[bytes]:
+        made: list[bytes] = []
+        for piece in pieces:
+            for at in range(0, len(piece), _SLICE):
+                if at:
+                    await asyncio.sleep(0)  # a slice may take a few milliseconds
+                made.append(inflater.feed(piece[at : at + _SLICE]))
+        if not pieces:
+            made.append(inflater.finish())
+        return [piece for piece in made if piece]
+
+    def progress(self) -> None:
+        """Restart the stall timeout."""
+        self._call.expect(self._response, self._call.timeouts.stall, "stall")
+
+
+def inflater_of(response: TransportResponse, cap: int = MAX_STREAM) -> Inflater | None:
+    """Return what decodes the content coding of a response; `None` without one."""
+    coding = content_coding(response.raw_fields)
+    return Inflater(coding, cap=cap, ratio=MAX_RATIO) if coding else None
+
+
 async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_progress: bool = False) -> bytes:
     """Return the rest of a body, decoded. A body over `cap` bytes is refused while it is read.
 
@@ -64,30 +122,16 @@ async def read_whole(call: Call, incoming: TransportResponse, cap: int, *, by_pr
     `CodingError`.
     """
     call.expect(incoming, call.timeouts.stall, "stall")
-    coding = content_coding(incoming.raw_fields)
-    if not coding and not by_progress:
+    coded = bool(content_coding(incoming.raw_fields))
+    if not coded and not by_progress:
         return await incoming.read(cap)
-    inflater = Inflater(coding, cap=cap, ratio=MAX_RATIO) if coding else None
+    reader = BodyReader(call, incoming, unit=PROGRESS if by_progress else None, cap=cap)
     made: list[bytes] = []
-    got = granted = 0
-    while pieces := await incoming.pieces():
-        for piece in pieces:
-            got += len(piece)
-            if inflater is None:
-                made.append(piece)
-                continue
-            for at in range(0, len(piece), _SLICE):
-                if at:
-                    await asyncio.sleep(0)  # a slice may take a few milliseconds
-                made.append(inflater.feed(piece[at : at + _SLICE]))
-        if inflater is None and got > cap:
+    while pieces := await reader.pieces():
+        made += pieces
+        if not coded and reader.received > cap:
             incoming.abort()
             raise too_large(cap)
-        if by_progress and got - granted >= PROGRESS:
-            granted = got
-            call.expect(incoming, call.timeouts.stall, "stall")
-    if inflater is not None:
-        made.append(inflater.finish())
     return b"".join(made)
 
 
@@ -109,21 +153,12 @@ async def body_pieces(call: Call, incoming: TransportResponse) -> AsyncIterator[
     Raises the public error if the body breaks. In an event stream every piece with data counts as progress.
     """
     call.transfer()
-    coding = content_coding(incoming.raw_fields)
-    unit = 1 if call.request.stream else PROGRESS
-    got = 0
-    call.expect(incoming, call.timeouts.stall, "stall")
+    reader = BodyReader(call, incoming, unit=1 if call.request.stream else PROGRESS)
+    reader.progress()
     try:
-        inflater = Inflater(coding, cap=MAX_STREAM, ratio=MAX_RATIO) if coding else None
-        while pieces := await incoming.pieces():
+        while pieces := await reader.pieces():
             for piece in pieces:
-                got += len(piece)
-                yield piece if inflater is None else inflater.feed(piece)
-            if got >= unit:
-                got = 0
-                call.expect(incoming, call.timeouts.stall, "stall")
-        if inflater is not None and (rest := inflater.finish()):
-            yield rest
+                yield piece
     except TransportError as failure:
         error = call.public(failure)
         error.meta = call.meta(incoming)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
@@ -16,7 +15,6 @@ from ..core.http.grammar import is_token
 from ..core.model.secrets import Secret, redacted
 from ..errors import ConfigurationError
 from ..transport.base import AttemptTimeouts, Origin
-from .sealing import explain_positions
 
 __all__ = [
     "UNSET",
@@ -30,14 +28,10 @@ __all__ = [
     "check_header",
     "sooner",
     "timeouts_for",
-    "unquoting",
 ]
 
 UNSET: Any = object()
 """No value, as opposed to `None`, which means "no limit" for a number of seconds."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _BAD_VALUE = r"[^\t\x20-\x7e\x80-\xff]"
 _REFERENCE_SAFE = "!#$%&'()*+,/:;=?@[]~"
@@ -88,22 +82,6 @@ def check_header(name: object, value: object, source: str) -> str:
     if name.lower() in _FRAMING:
         raise ConfigurationError(f"{source}: {name!r} is set by the library and cannot be given")
     return check_field(value, f"{source}: {name!r}")
-
-
-def unquoting(method: Callable[P, R]) -> Callable[P, R]:
-    """Let an error leave `method` without the frames in which it arose: their locals may be keys."""
-
-    @functools.wraps(method)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except Exception as error:
-            del args, kwargs
-            explain_positions(error, method)
-            error.__context__ = error.__cause__ = None
-            raise error.with_traceback(None) from None
-
-    return wrapper
 
 
 _PATH_SAFE = "!$%&'()*+,/:;=@~"

@@ -17,7 +17,7 @@ from ..core.model.secrets import HIDDEN, NO_SECRETS, HiddenFields, Secrets
 from ..errors import OpenAIError
 from ..transport.base import TransportError
 
-__all__ = ["cleaned_error", "explain_positions", "seal", "sealed", "sealing", "secrets_of"]
+__all__ = ["cleaned_error", "explain_positions", "seal", "sealed", "sealing", "secrets_of", "unquoting"]
 
 E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
@@ -131,7 +131,15 @@ def sealing(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 
 def sealed(method: Callable[P, R]) -> Callable[P, R]:
     """Decorate a plain method to seal its exceptions: one that checks the arguments of a stream or a session."""
+    return _guarded(method, seal)
 
+
+def unquoting(method: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a method whose arguments may be keys: its exceptions leave without the frames in which they arose."""
+    return _guarded(method, _without_frames)
+
+
+def _guarded(method: Callable[P, R], clean: Callable[[Exception], None]) -> Callable[P, R]:
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -139,10 +147,14 @@ def sealed(method: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             del args, kwargs
             explain_positions(error, method)
-            seal(error)
+            clean(error)
             raise
 
     return wrapper
+
+
+def _without_frames(error: Exception) -> None:
+    error.__cause__ = error.__context__ = error.__traceback__ = None
 
 
 def _seal(error: BaseException, secrets: Secrets, seen: set[int]) -> None:

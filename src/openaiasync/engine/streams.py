@@ -20,7 +20,7 @@ import msgspec
 from ..core.codec.completion import CompletionDetector
 from ..core.codec.decode import DecodeError, decoder_for, keep
 from ..core.codec.endpoint import Endpoint, Request
-from ..core.http.codings import CodingError, Inflater, UnknownCodingError
+from ..core.http.codings import CodingError, UnknownCodingError
 from ..core.http.sse import (
     Event,
     EventReader,
@@ -35,20 +35,19 @@ from ..core.model.meta import Meta, ResponseInfo
 from ..errors import APIConnectionError, OpenAIError
 from ..transport.base import TransportError, TransportResponse
 from . import failures, log
-from .body import MAX_RATIO, content_coding
+from .body import inflater_of
 from .call import Call
 from .config import sooner
 from .observers import NOBODY
 from .sealing import seal
 
-__all__ = ["AsyncStream", "ending_of", "endpoint_at"]
+__all__ = ["LINGER", "PATIENCE", "AsyncStream", "ending_of", "endpoint_at"]
 
 T = TypeVar("T")
 
-_LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
-_PATIENCE = 1.0  # seconds that it may take if it decides whether the answer is complete
+LINGER = 0.2  # seconds that the end of the message may take after [DONE], so that the connection can be used again
+PATIENCE = 1.0  # seconds that it may take if it decides whether the answer is complete
 _NO_EVENTS = "expected an event stream, but the server sent something else"
-_MAX_STREAM = 1 << 40  # bytes: events are capped one by one
 
 
 class OpenResponse(ResponseInfo):
@@ -117,8 +116,7 @@ class AsyncStream(AsyncClosing, Generic[T]):
         self.meta: Meta = call.meta(response)
         self.meta.complete = False
         self.raw_fields: bytes = response.raw_fields
-        coding = content_coding(response.raw_fields)
-        self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO) if coding else None
+        self._inflater = inflater_of(response)
 
     @classmethod
     async def start(cls, call: Call, response: TransportResponse) -> AsyncStream[Any]:
@@ -354,10 +352,10 @@ class AsyncStream(AsyncClosing, Generic[T]):
         if isinstance(event, Event):
             self._ending.feed_name(event.event)
         verdict = self._ending.end(done=True, exact=False)
-        patience = _LINGER if verdict == "complete" else sooner(call.timeouts.stall, _PATIENCE)
+        patience = LINGER if verdict == "complete" else sooner(call.timeouts.stall, PATIENCE)
         exact = False
         try:
-            self._response.expire(call.loop.time() + (patience or _PATIENCE), "stall")
+            self._response.expire(call.loop.time() + (patience or PATIENCE), "stall")
             while not self._response.ended:
                 await self._response.pieces()
             exact = self._ending.native or self._response.exact

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 from ..core.codec.decode import keep
-from ..core.codec.endpoint import Endpoint, Request
+from ..core.codec.endpoint import Request
 from ..core.codec.file_types import FileTypes
 from ..core.model.lenient import builder_for
 from ..core.model.plain import parse_json
+from ..endpoints import AUDIO_SPEECH_CREATE, AUDIO_TRANSCRIPTIONS_CREATE
 from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
 from ..engine.binary import BinaryAnswer, ByteStream
@@ -60,16 +61,10 @@ AudioFile: TypeAlias = str | FileTypes | BinaryAnswer
 # -------------------------------------------------------------------------------------------------- text to speech
 
 
-def _speech_endpoint() -> Endpoint:
-    from ..endpoints import AUDIO_SPEECH_CREATE
-
-    return AUDIO_SPEECH_CREATE
-
-
 def _speech_parameters(main: Any, voice: Any, params: dict[str, Any]) -> dict[str, Any]:
     if voice is not MISSING:
         params["voice"] = voice
-    made = parameters(_speech_endpoint(), "text_to_speech", "input", main, params)
+    made = parameters(AUDIO_SPEECH_CREATE, "text_to_speech", "input", main, params)
     made.setdefault("voice", DEFAULT_VOICE)
     if made.get("stream_format") == "sse":
         raise ValueError("text_to_speech() returns the audio itself; audio.speech.create() takes stream_format='sse'")
@@ -89,7 +84,7 @@ class TextToSpeechMethods(Namespace):
         and `OpenAIError`, such as `APIResponseValidationError` for an answer that is not audio.
         """
         made = _speech_parameters(input, voice, dict(params))
-        answer: Any = await self._calls.run(_speech_endpoint(), made)
+        answer: Any = await self._calls.run(AUDIO_SPEECH_CREATE, made)
         return AudioAnswer(answer.content, answer.meta) if type(answer) is BinaryAnswer else answer
 
     def stream(
@@ -101,16 +96,10 @@ class TextToSpeechMethods(Namespace):
         Reading raises `OpenAIError`, such as `IncompleteStreamError` if the audio is cut off.
         """
         made = _speech_parameters(input, voice, dict(params))
-        return AudioStream(self._calls, self._calls.request(_speech_endpoint(), made))
+        return AudioStream(self._calls, self._calls.request(AUDIO_SPEECH_CREATE, made))
 
 
 # -------------------------------------------------------------------------------------------------- speech to text
-
-
-def _transcription_endpoint() -> Endpoint:
-    from ..endpoints import AUDIO_TRANSCRIPTIONS_CREATE
-
-    return AUDIO_TRANSCRIPTIONS_CREATE
 
 
 def _audio_file(value: Any) -> Any:
@@ -123,7 +112,7 @@ def _audio_file(value: Any) -> Any:
 
 
 def _transcription_parameters(main: Any, params: dict[str, Any]) -> dict[str, Any]:
-    made = parameters(_transcription_endpoint(), "speech_to_text", "file", main, params)
+    made = parameters(AUDIO_TRANSCRIPTIONS_CREATE, "speech_to_text", "file", main, params)
     if "file" in made:
         made["file"] = _audio_file(made["file"])
     return made
@@ -183,7 +172,7 @@ class SpeechToTextMethods(Namespace):
         Raises `OSError` for a file that cannot be read, before anything is sent, `TypeError`, and `OpenAIError`.
         """
         made = _transcription_parameters(file, dict(params))
-        request = self._calls.request(_transcription_endpoint(), made)
+        request = self._calls.request(AUDIO_TRANSCRIPTIONS_CREATE, made)
         if request.response_format not in TEXT_FORMATS:
             answer: TranscriptionCreateResponse = await self._calls.answer(request)
             return answer
@@ -198,7 +187,7 @@ class SpeechToTextMethods(Namespace):
         Reading raises `OSError` for a file that cannot be read, and `OpenAIError`, `IncompleteStreamError` among them.
         """
         made = _transcription_parameters(file, dict(params))
-        request = self._calls.request(_transcription_endpoint(), made, stream=True)
+        request = self._calls.request(AUDIO_TRANSCRIPTIONS_CREATE, made, stream=True)
         return TranscriptionStream(self._calls, request, TranscriptAccumulator())
 
 

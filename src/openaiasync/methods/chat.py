@@ -8,21 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Required, TypeVar, Unpack, cast, overload
 
 from ..core.codec.accumulate import ChatAccumulator
-from ..core.codec.endpoint import Endpoint
+from ..endpoints import CHAT_COMPLETIONS_CREATE
 from ..engine.accumulating import ChatStream
 from ..engine.sealing import sealed, sealing
 from ..lazy import resolve_annotations
 from .common import MISSING, no_raw_twin, parameters
 
 if TYPE_CHECKING:
-    from ..chat.context_window import Policy
     from ..chat.reply import Reply
     from ..chat.session import ChatSession
     from ..chat.tools import Tools
     from ..chat.turn import TurnStream
     from ..chat.turn_options import TurnOptions
-    from ..chat.turn_params import TurnParams
-    from ..chat.usage import Prices, Tokenizer
+    from ..chat.turn_params import SessionParams, TurnParams
     from ..core.policy.request_options import RequestOptions
     from ..engine import Engine
     from ..params.chat import ChatCommon, ChatParams, ChatRest
@@ -54,15 +52,8 @@ T = TypeVar("T")
 _NO_MESSAGES = (bytes, bytearray)
 
 
-@functools.cache
-def _endpoint() -> Endpoint:
-    from ..endpoints import CHAT_COMPLETIONS_CREATE
-
-    return CHAT_COMPLETIONS_CREATE
-
-
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
-    made = parameters(_endpoint(), method, "messages", main, params)
+    made = parameters(CHAT_COMPLETIONS_CREATE, method, "messages", main, params)
     messages = made.get("messages")
     if messages.__class__ is list:
         if messages and messages[0].__class__ is str:
@@ -102,7 +93,9 @@ class ChatMethods:
         those of ``POST /chat/completions``. Without `model`, the client's default model is used. Raises `TypeError` for
         a missing or unknown parameter, before anything is sent, and `OpenAIError`.
         """
-        answer: ChatCompletion = await self._calls.run(_endpoint(), _chat_parameters(messages, dict(params)))
+        answer: ChatCompletion = await self._calls.run(
+            CHAT_COMPLETIONS_CREATE, _chat_parameters(messages, dict(params))
+        )
         return answer
 
     @sealed
@@ -119,7 +112,7 @@ class ChatMethods:
         """
         calls = self._calls
         made = _chat_parameters(messages, dict(params))
-        return ChatStream(calls, calls.stream_request(_endpoint(), made), ChatAccumulator())
+        return ChatStream(calls, calls.stream_request(CHAT_COMPLETIONS_CREATE, made), ChatAccumulator())
 
     async def run_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
@@ -226,19 +219,7 @@ class ChatMethods:
         return TurnStream(self._calls, *_turn("chat.stream_parse", messages, dict(params), tools, into))
 
     @sealed
-    def session(
-        self,
-        *,
-        system: str | None = None,
-        messages: Sequence[Message] = (),
-        tools: Tools = (),
-        context_limit: int | None = None,
-        policy: Policy | None = None,
-        tokenizer: Tokenizer | None = None,
-        prices: Prices | None = None,
-        budget: float | None = None,
-        **params: Unpack[TurnParams],
-    ) -> ChatSession:
+    def session(self, **params: Unpack[SessionParams]) -> ChatSession:
         """Return a conversation that keeps its history: ``await session.say("...")``, ``session.stream("...")``.
 
         `system` is the system prompt, `messages` an existing history, `tools` typed functions that the model may call.
@@ -254,18 +235,7 @@ class ChatMethods:
         """
         from ..chat.session import ChatSession
 
-        return ChatSession(
-            self._calls,
-            system=system,
-            messages=messages,
-            tools=tools,
-            context_limit=context_limit,
-            policy=policy,
-            tokenizer=tokenizer,
-            prices=prices,
-            budget=budget,
-            **params,
-        )
+        return ChatSession(self._calls, **params)
 
     @sealed
     def load_session(
@@ -319,7 +289,7 @@ class ChatCompletionsHelpers:
         from ..official.parsing import chat_parameters
 
         made, spec = chat_parameters(response_format, dict(params))
-        answer: Any = await self._calls.run(_endpoint(), made)
+        answer: Any = await self._calls.run(CHAT_COMPLETIONS_CREATE, made)
         if hasattr(answer, "choices"):
             return parsed_completion(answer, spec)
         return answer.then(functools.partial(parsed_completion, spec=spec))  # of `with_raw_response` and similar views
@@ -349,7 +319,7 @@ class ChatCompletionsHelpers:
         from ..official.parsing import chat_parameters
 
         made, _ = chat_parameters(response_format, dict(params), strict=False)
-        request = self._calls.request(_endpoint(), made, stream=True)
+        request = self._calls.request(CHAT_COMPLETIONS_CREATE, made, stream=True)
         state = ChatCompletionStreamState[Any](response_format=response_format, input_tools=made.get("tools"))
         return AsyncChatCompletionStreamManager(self._calls, request, state)
 

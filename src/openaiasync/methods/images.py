@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ..core.codec.endpoint import Endpoint
 from ..core.model.lenient import builder_for
+from ..endpoints import IMAGES_GENERATE
 from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
 from ..lazy import resolve_annotations
@@ -66,12 +66,6 @@ class ImageStream(_Events):
     """
 
 
-def _endpoint() -> Endpoint:
-    from ..endpoints import IMAGES_GENERATE
-
-    return IMAGES_GENERATE
-
-
 class ImageGenerateMethods(Namespace):
     """`client.image_generate(...)` and `client.image_generate.stream(...)`: images from a description."""
 
@@ -81,8 +75,8 @@ class ImageGenerateMethods(Namespace):
         `prompt` describes them, or is the whole request as one dict; further parameters are those of
         ``POST /images/generations``. Raises `TypeError` for a parameter that is missing or unknown, and `OpenAIError`.
         """
-        made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
-        answer: ImagesResponse = await self._calls.run(_endpoint(), made)
+        made = parameters(IMAGES_GENERATE, "image_generate", "prompt", prompt, dict(params))
+        answer: ImagesResponse = await self._calls.run(IMAGES_GENERATE, made)
         return answer
 
     def stream(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImageStream:
@@ -91,8 +85,8 @@ class ImageGenerateMethods(Namespace):
         Nothing is sent before the stream is entered or iterated. Reading raises `OpenAIError`, such as
         `IncompleteStreamError`; not every model can stream.
         """
-        made = parameters(_endpoint(), "image_generate", "prompt", prompt, dict(params))
-        return ImageStream(self._calls, self._calls.request(_endpoint(), made, stream=True), Pictures())
+        made = parameters(IMAGES_GENERATE, "image_generate", "prompt", prompt, dict(params))
+        return ImageStream(self._calls, self._calls.request(IMAGES_GENERATE, made, stream=True), Pictures())
 
 
 resolve_annotations(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 from ..bulk.mapping import Call, MapOptions, Operation, RowStream, engines_of
 from ..engine import Engine
@@ -19,10 +19,29 @@ if TYPE_CHECKING:
     from ..types.chat import ChatCompletion
     from ..types.responses import Response
 
-__all__ = ["MapMethods"]
+    I = TypeVar("I")  # noqa: E741  # an item
+    T = TypeVar("T")
+    Rows = Iterable[I] | AsyncIterable[I] | Any
 
-I = TypeVar("I")  # noqa: E741  # an item
-T = TypeVar("T")
+    class MapParams(ChatRest, Generic[I], total=False):
+        """The options of a run over chats, and the parameters of each of its requests."""
+
+        key: str | Callable[[I], Any] | None
+        limits: Limits | None
+        max_in_flight: MaxInFlight
+        retries: int
+        give_up_after: float
+        cache: str | os.PathLike[str] | AnswerCache | None
+        dedupe: bool | None
+        clients: Iterable[Any]
+
+    class ParsedMapParams(MapParams[I], Generic[I], total=False):
+        """The same, where each answer becomes a value of a type."""
+
+        repair: int
+
+
+__all__ = ["MapMethods"]
 
 
 class MapMethods:
@@ -34,37 +53,16 @@ class MapMethods:
     @overload
     def __call__(
         self,
-        rows: Iterable[I] | AsyncIterable[I] | Any,
+        rows: Rows[I],
         make: Callable[[I], Call] | None = ...,
         *,
         into: type[T],
-        repair: int = ...,
-        key: str | Callable[[I], Any] | None = ...,
-        limits: Limits | None = ...,
-        max_in_flight: MaxInFlight = ...,
-        retries: int = ...,
-        give_up_after: float = ...,
-        cache: str | os.PathLike[str] | AnswerCache | None = ...,
-        dedupe: bool | None = ...,
-        clients: Iterable[Any] = ...,
-        **params: Unpack[ChatRest],
+        **params: Unpack[ParsedMapParams[I]],
     ) -> RowStream[ChatCompletion, T]: ...
 
     @overload
     def __call__(
-        self,
-        rows: Iterable[I] | AsyncIterable[I] | Any,
-        make: Callable[[I], Call] | None = ...,
-        *,
-        key: str | Callable[[I], Any] | None = ...,
-        limits: Limits | None = ...,
-        max_in_flight: MaxInFlight = ...,
-        retries: int = ...,
-        give_up_after: float = ...,
-        cache: str | os.PathLike[str] | AnswerCache | None = ...,
-        dedupe: bool | None = ...,
-        clients: Iterable[Any] = ...,
-        **params: Unpack[ChatRest],
+        self, rows: Rows[I], make: Callable[[I], Call] | None = ..., **params: Unpack[MapParams[I]]
     ) -> RowStream[ChatCompletion, None]: ...
 
     @overload

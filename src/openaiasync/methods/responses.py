@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
+from ..endpoints import RESPONSES_CREATE
 from ..engine.sealing import sealing
 from ..lazy import resolve_annotations
 from .common import no_raw_twin
@@ -52,7 +53,6 @@ class ResponsesHelpers:
         Raises `TypeError` for a wrong request, before anything is sent; `StructuredOutputError` for a text that does
         not fit, with the response in `.answer` (`LengthFinishReasonError` if it was cut); and `OpenAIError`.
         """
-        from ..endpoints import RESPONSES_CREATE
         from ..official.parsed_responses import parsed_response
         from ..official.parsing import response_parameters
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, Unpack
 
 from ..core.codec.accumulate import ChatAccumulator
-from ..core.codec.endpoint import Endpoint, Request
+from ..core.codec.endpoint import Request
+from ..endpoints import CHAT_COMPLETIONS_CREATE
 from ..engine import AsyncStream, Engine, Namespace
 from ..engine.attachments import (
     ImageSource,
@@ -37,12 +38,6 @@ __all__ = ["VisionMethods", "VisionStream"]
 Detail: TypeAlias = Literal["auto", "low", "high"]
 
 
-def _endpoint() -> Endpoint:
-    from ..endpoints import CHAT_COMPLETIONS_CREATE
-
-    return CHAT_COMPLETIONS_CREATE
-
-
 # -------------------------------------------------------------------------------------------------- the request
 
 
@@ -51,7 +46,7 @@ class _VisionRequest:
 
     def __init__(self, calls: Engine, image: Any, prompt: Any, detail: Any, params: dict[str, Any]) -> None:
         params |= {name: value for name, value in (("prompt", prompt), ("detail", detail)) if value is not MISSING}
-        made = parameters(_endpoint(), "vision", "image", image, params)
+        made = parameters(CHAT_COMPLETIONS_CREATE, "vision", "image", image, params)
         for name in ("image", "prompt"):
             if made.get(name) is None:
                 raise TypeError(f"vision() is missing the required parameter {name!r}")
@@ -114,8 +109,8 @@ class VisionMethods(Namespace):
         `TypeError` for a parameter that is missing or unknown; `OpenAIError`.
         """
         question = _VisionRequest(self._calls, image, prompt, detail, dict(params))
-        _endpoint().check(question.params(()))
-        answer: ChatCompletion = await self._calls.run(_endpoint(), await question.send_params())
+        CHAT_COMPLETIONS_CREATE.check(question.params(()))
+        answer: ChatCompletion = await self._calls.run(CHAT_COMPLETIONS_CREATE, await question.send_params())
         return answer
 
     @sealed
@@ -135,9 +130,9 @@ class VisionMethods(Namespace):
         question = _VisionRequest(calls, image, prompt, detail, dict(params))
 
         async def prepare() -> Request:
-            return calls.stream_request(_endpoint(), await question.send_params())
+            return calls.stream_request(CHAT_COMPLETIONS_CREATE, await question.send_params())
 
-        return VisionStream(calls, calls.stream_request(_endpoint(), question.params(())), prepare)
+        return VisionStream(calls, calls.stream_request(CHAT_COMPLETIONS_CREATE, question.params(())), prepare)
 
 
 resolve_annotations(__name__)
