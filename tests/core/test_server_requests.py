@@ -29,8 +29,8 @@ WHOLE = (
 )
 
 
-def parse_all(parser: RequestParser, pieces: list[bytes]) -> list[tuple[RequestHead, bytes]]:
-    """Whole messages out of pieces of bytes; the last must be complete."""
+def parse_all(parser: RequestParser, pieces: list[bytes], *, eagerly: bool = False) -> list[tuple[RequestHead, bytes]]:
+    """Whole messages out of pieces of bytes; the last must be complete. `eagerly`: ends are taken by `body_ended`."""
     messages: list[tuple[RequestHead, bytes]] = []
     head: RequestHead | None = None
     body = b""
@@ -45,7 +45,7 @@ def parse_all(parser: RequestParser, pieces: list[bytes]) -> list[tuple[RequestH
                     head = None
             elif event:
                 body += event
-            else:
+            if event == b"" or (event and head is not None and eagerly and parser.body_ended()):
                 assert head is not None
                 messages.append((head, body))
                 head = None
@@ -79,7 +79,9 @@ def test_any_split_gives_the_same(cuts: list[int]) -> None:
     """Where the network cuts the bytes does not matter."""
     places = [0, *sorted(set(cuts)), len(WHOLE)]
     pieces = [WHOLE[start:end] for start, end in itertools.pairwise(places)]
-    assert parse_all(RequestParser(), pieces) == parse_all(RequestParser(), [WHOLE])
+    whole = parse_all(RequestParser(), [WHOLE])
+    assert parse_all(RequestParser(), pieces) == whole
+    assert parse_all(RequestParser(), pieces, eagerly=True) == whole
 
 
 def test_single_bytes_give_the_same() -> None:

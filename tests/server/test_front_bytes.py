@@ -11,9 +11,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import run
 from openaiasync.server import FrontUpstream
+from openaiasync.server.front.passing import request_fields, response_fields
 
 from .fronts import chat, fronting
 from .wire import Wire, request
@@ -193,6 +196,49 @@ def test_a_redirect_elsewhere_never_takes_the_key_along(status: int, method: str
                 assert thief.received == []
 
     run(main())
+
+
+NAMES = [
+    "Connection",
+    "connection",
+    "Keep-Alive",
+    "Date",
+    "X-A",
+    "x-b",
+    "Set-Cookie",
+    "Content-Length",
+    "X-RateLimit-A",
+]
+LINES = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["close", "keep-alive", "x-a, X-B", " 1\t", ""])))
+
+
+@given(LINES, st.booleans())
+def test_fields_of_a_response(lines: list[tuple[str, str]], limited: bool) -> None:
+    """All are passed on but those of the connection, the ones it names, and limits where the front has its own."""
+    raw = b"".join(f"{name}: {value}\r\n".encode() for name, value in lines)
+    expected = [(name.lower(), value.strip()) for name, value in lines]
+    named = {one.strip() for name, value in expected if name == "connection" for one in value.lower().split(",")}
+    left_out = {"connection", "keep-alive", "date", *named} | ({"x-ratelimit-a"} if limited else set())
+    for _ in range(2):  # the second time the lines are known
+        made = response_fields(raw, prefixes=(b"x-ratelimit-",) if limited else ())
+        assert [(name.decode(), value.decode()) for name, value in made] == [
+            field for field in expected if field[0] not in left_out
+        ]
+
+
+@given(LINES, st.booleans())
+def test_fields_of_a_request(lines: list[tuple[str, str]], keyed: bool) -> None:
+    """All are passed on but those of the connection, the ones it names, and the key where the front has one."""
+    sent = [(name.lower(), value.strip()) for name, value in [*lines, ("Authorization", "Bearer k"), ("Host", "h")]]
+    named = {one.strip() for name, value in sent if name == "connection" for one in value.lower().split(",")}
+    left_out = {"connection", "keep-alive", "content-length", "host"} | (named - {"keep-alive", "close"})
+    kept, varying = request_fields(
+        [(name.encode(), value.encode()) for name, value in sent], {b"authorization"} if keyed else set()
+    )
+    assert [(name.decode(), value.decode()) for name, value in kept] == [
+        field for field in sent if field[0] not in left_out | {"authorization"}
+    ]
+    assert varying == (None if keyed else {"authorization": "Bearer k"})
 
 
 def test_a_client_of_http_1_0() -> None:

@@ -157,8 +157,9 @@ class ForwardedResponse:
             raise call.lost(failure) from None
 
     def release(self) -> None:
-        """Release the connection and the slot. Idempotent."""
-        self.call.release()
+        """Release the connection and the slot, which a whole body does not keep. Idempotent."""
+        if self.body is None:
+            self.call.release()
 
 
 def forward(call: Call, response: TransportResponse) -> ForwardedResponse | Coroutine[Any, Any, ForwardedResponse]:

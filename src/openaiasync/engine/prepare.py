@@ -195,11 +195,8 @@ class RequestBuilder:
         """
         out = prepared.out
         extra = _extra(headers)
-        if (
-            out is None
-            or None in extra.values()
-            or any(name == _COUNT or name in prepared.names for name in map(str.lower, extra))
-        ):
+        names = {name.lower() for name in extra}
+        if out is None or None in extra.values() or _COUNT in names or not prepared.names.isdisjoint(names):
             return None
         out = out.__copy__()
         out.credentials = Credentials((*out.credentials.fields(), *extra.items()), self.config.auth_scheme)

@@ -22,7 +22,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from ..core.model.plain import as_dict
 from ..endpoints import ENDPOINTS
 from ..lazy import resolve_annotations
 from ..storage.threads import in_thread
@@ -357,7 +356,8 @@ class Server:
             monitor = self._monitor = PresenceMonitor(loop)
         context = RequestContext(scope, receive, send, self._limits, monitor)
         context.debug = self._debug
-        listener: ListenerContext | None = as_dict(scope.get("state")).get(_STATE)
+        state = scope.get("state")
+        listener: ListenerContext | None = state.get(_STATE) if state else None
         if listener is not None:
             context.state = listener.value
             listener.running += 1
@@ -408,8 +408,9 @@ class Server:
 
     async def _dispatch(self, context: RequestContext) -> None:
         """Authenticate the caller, find the operation of a request, and respond."""
-        path: bytes = context.scope.get("raw_path") or context.scope["path"].encode()
-        root: str = context.scope.get("root_path", "")
+        scope = context.scope
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        root: str = scope.get("root_path", "")
         try:
             context.operation, context.arguments = self._router.find(
                 context.method, path.removeprefix(root.encode()) if root else path

@@ -129,15 +129,14 @@ class RequestContext:
 
     def presence(self) -> Presence:
         """Return a block that ends early once the client is gone or the handler is late. Enter it after the body."""
-        return Presence(self.receive, self._limits, self._monitor)
+        return Presence(self.receive, self._monitor, self._limits.send_timeout, self._limits)
 
     def waiting(self, receive: Receive | None = None) -> Presence:
         """Return a block that ends early once the client is gone, without the timeouts of the handler.
 
         `receive` is watched in place of the request's own.
         """
-        limits = RequestLimits(send_timeout=self._limits.send_timeout)
-        return Presence(receive or self.receive, limits, self._monitor)
+        return Presence(receive or self.receive, self._monitor, self._limits.send_timeout)
 
     async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Respond with a JSON document."""

@@ -147,7 +147,8 @@ class ServerConnection(asyncio.Protocol):
             return
         self._in_head = False
         self._read_timer.set(self._limits.idle_timeout)
-        self._advance()
+        if self._paused or self._parser.buffered:  # otherwise there is nothing to do
+            self._advance()
 
     def abort(self) -> None:
         """Close the connection at once, dropping unsent data."""
@@ -204,10 +205,7 @@ class ServerConnection(asyncio.Protocol):
             return
         self._in_head = False
         self._progress = 0
-        if head.length == 0:
-            self._read_timer.clear()
-        else:
-            self._read_timer.set(self._limits.body_timeout)
+        self._read_timer.clear()  # most bodies have arrived with the head; for others see `_watch_reading`
         scope: Scope = {
             **self._scope,
             "http_version": head.version,
@@ -223,8 +221,9 @@ class ServerConnection(asyncio.Protocol):
         exchange.task = self._loop.create_task(exchange.run(self._server.app, scope))
 
     def _take_body(self, exchange: ServerExchange, piece: bytes) -> None:
-        exchange.add_body(piece)
-        if not piece:
+        ended = not piece or self._parser.body_ended()
+        exchange.add_body(piece, ended)
+        if ended:
             self._read_timer.clear()
             return
         self._progress += len(piece)
@@ -241,9 +240,12 @@ class ServerConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _watch_reading(self) -> None:
-        """Keep reading, and start the timeout of the head at its first byte."""
+        """Keep reading, and start the timeout of the head at its first byte, that of the body after the head."""
         exchange = self._exchange
-        if exchange is None and not self._in_head and self._parser.buffered:
+        if exchange is not None:
+            if not (exchange.full or self._read_timer.running):
+                self._read_timer.set(self._limits.body_timeout)
+        elif not self._in_head and self._parser.buffered:
             self._in_head = True
             self._read_timer.set(self._limits.head_timeout)
         if self._paused and self._transport is not None and not (exchange is not None and exchange.full):

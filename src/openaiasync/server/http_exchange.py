@@ -94,13 +94,13 @@ class ServerExchange:
         """Whether so much of the body is unread by the application that reading from the client should pause."""
         return self._unread_size > _MAX_UNREAD
 
-    def add_body(self, piece: bytes) -> None:
-        """Add a piece of the request's body; ``b""`` is its end."""
+    def add_body(self, piece: bytes, ended: bool) -> None:
+        """Add a piece of the request's body; `ended` says whether it is the last one."""
         if piece:
             self._unread.append(piece)
             self._unread_size += len(piece)
             self._wants_continue = False
-        else:
+        if ended:
             self.body_ended = True
         self._wake()
 
@@ -161,8 +161,9 @@ class ServerExchange:
             if self.gone or self.ended:
                 return {"type": "http.disconnect"}
             if self._unread or (self.body_ended and not self._end_delivered):
-                body = b"".join(self._unread)
-                self._unread.clear()
+                unread = self._unread
+                body = unread[0] if len(unread) == 1 else b"".join(unread)
+                unread.clear()
                 self._unread_size = 0
                 self._end_delivered = self.body_ended
                 self._connection.body_read()

@@ -43,27 +43,23 @@ class ResponseBroken(Exception):
 class PresenceMonitor:
     """Visits the blocks of one event loop that are still running some milliseconds after they began."""
 
-    __slots__ = ("_armed", "_new", "loop")
+    __slots__ = ("armed", "loop", "new")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
-        self._new: set[_Block] = set()
-        self._armed = False
+        self.new: set[_Block] = set()
+        """Blocks that have begun since the last visit, and have not ended."""
+        self.armed: bool = False
+        """Whether a visit is due."""
 
-    def add(self, block: _Block) -> None:
-        """Visit the block at the end of the current interval."""
-        self._new.add(block)
-        if not self._armed:
-            self._armed = True
-            self.loop.call_later(_VISIT_AFTER, self._visit)
-
-    def discard(self, block: _Block) -> None:
-        """Do not visit the block: it has ended."""
-        self._new.discard(block)
+    def arm(self) -> None:
+        """Begin an interval, at whose end the new blocks are visited."""
+        self.armed = True
+        self.loop.call_later(_VISIT_AFTER, self._visit)
 
     def _visit(self) -> None:
-        self._armed = False
-        blocks, self._new = self._new, set()
+        self.armed = False
+        blocks, self.new = self.new, set()
         for block in blocks:
             block.visit()
 
@@ -93,16 +89,19 @@ class _Block:
             self._task.cancel()
 
     def _enter(self) -> None:
-        task = asyncio.current_task(self._monitor.loop)
+        monitor = self._monitor
+        task = asyncio.current_task(monitor.loop)
         if task is None:
             raise RuntimeError("requests are served in tasks")
         self._task = task
         self._cancelling = task.cancelling()
-        self._monitor.add(self)
+        monitor.new.add(self)
+        if not monitor.armed:
+            monitor.arm()
 
     def _exit(self, kind: type[BaseException] | None) -> None:
         """Leave the block. Raises what it was ended with, unless it was also cancelled from outside."""
-        self._monitor.discard(self)
+        self._monitor.new.discard(self)
         task, self._task = self._task, None
         if self._cause is None or task is None:
             return
@@ -144,17 +143,22 @@ class Presence(_Block):
 
     __slots__ = ("_exchange", "_first", "_receive", "_send_timeout", "_timer", "_timers", "_watch_task")
 
-    def __init__(self, receive: Receive, limits: RequestLimits, monitor: PresenceMonitor) -> None:
+    def __init__(
+        self, receive: Receive, monitor: PresenceMonitor, send_timeout: float, limits: RequestLimits | None = None
+    ) -> None:
+        """`limits`: those of a handler, if one runs in the block."""
         super().__init__(monitor)
         self._receive = receive
         # The built-in server reports a disconnection by a call, which costs less than a task that waits for it.
         exchange: object = getattr(receive, "__self__", None)
         self._exchange: ServerExchange | None = exchange if isinstance(exchange, ServerExchange) else None
-        self._send_timeout = limits.send_timeout
+        self._send_timeout = send_timeout
         self._timer: LazyTimer | None = None  # made by the first `expect_send`
         self._watch_task: asyncio.Task[None] | None = None
         self._first: asyncio.TimerHandle | None = None
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        if limits is None:
+            return
         if limits.handler_timeout is not None:
             self._timers = (self._late_after(limits.handler_timeout, "finish"),)
         if limits.first_token_timeout is not None:

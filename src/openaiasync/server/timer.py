@@ -19,6 +19,11 @@ class LazyTimer:
         self._due: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether it is set."""
+        return self._due is not None
+
     def set(self, seconds: float) -> None:
         """Expire this many seconds from now, replacing any earlier setting."""
         self._due = due = self._loop.time() + seconds

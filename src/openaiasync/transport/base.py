@@ -36,16 +36,21 @@ class Origin(NamedTuple):
 class Credentials:
     """Header fields that must stay hidden: they become bytes only where they are written to the socket.
 
-    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies reveal nothing. `shown` holds the
-    visible part: each name, and the scheme before the value (``"Bearer"``) if it is a usual one or the given `scheme`.
+    `fields()` gives ``(name, value)`` pairs; `repr`, `str`, pickles and copies reveal nothing. The scheme before a
+    value (``"Bearer"``) is visible if it is a usual one or the given `scheme`.
     """
 
-    __slots__ = ("__pairs", "__wire", "shown")
+    __slots__ = ("__pairs", "__scheme", "__wire")
 
     def __init__(self, pairs: Sequence[tuple[str, str]] = (), scheme: str = "") -> None:
-        self.shown: tuple[tuple[str, str], ...] = tuple((name, _scheme(value, scheme)) for name, value in pairs)
         self.__pairs = tuple(pairs)
-        self.__wire = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in pairs)
+        self.__scheme = scheme
+        self.__wire = "".join([f"{name}: {value}\r\n" for name, value in pairs]).encode("latin-1")
+
+    @property
+    def shown(self) -> tuple[tuple[str, str], ...]:
+        """The visible part of each field: its name, and the scheme before the value, if any."""
+        return tuple((name, _scheme(value, self.__scheme)) for name, value in self.__pairs)
 
     def fields(self) -> tuple[tuple[str, str], ...]:
         return self.__pairs

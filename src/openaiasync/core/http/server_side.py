@@ -117,11 +117,26 @@ class RequestParser:
             if self._state == "head":
                 return b""
 
+    def body_ended(self) -> bool:
+        """Take the ``b""`` at the end of the body if it comes next and needs no further bytes. Return whether it did.
+
+        It spares another `next` after a body that arrived as a whole.
+        """
+        if self._state == "length" and not self._left:
+            self._state = "head"
+            return True
+        return False
+
     def _take(self) -> bytes:
-        size = min(self._left, len(self._buffer))
-        with memoryview(self._buffer) as view:
-            piece = bytes(view[:size])
-        del self._buffer[:size]
+        buffer, size = self._buffer, self._left
+        if size >= len(buffer):
+            size = len(buffer)
+            piece = bytes(buffer)
+            buffer.clear()
+        else:
+            with memoryview(buffer) as view:
+                piece = bytes(view[:size])
+            del buffer[:size]
         self._left -= size
         if not self._left and self._state == "chunk-data":
             self._state = "chunk-end"
@@ -243,16 +258,24 @@ class RequestParser:
 _known_fields: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 _MAX_KNOWN: Final = 1024
 _LONGEST_KNOWN: Final = 200  # bytes of a line
+_OF_FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"connection", b"expect"})
 _NOT_KEPT: Final = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
 
 
 def _field_of(line: bytes) -> tuple[bytes, bytes]:
-    """Return name and value of a field line. Raises `BadRequest`. Lines without secrets are remembered."""
+    """Return name and value of a field line. Raises `BadRequest`. Lines without secrets are remembered.
+
+    Everything that can be wrong with a single line is checked here, so that a known line is not checked again.
+    """
     match = _FIELD.fullmatch(line)
     if match is None:
         raise BadRequest(400, "A header field is malformed.")
-    field = (match[1].lower(), match[2].strip(b" \t"))
-    if len(line) <= _LONGEST_KNOWN and field[0] not in _NOT_KEPT:
+    field = name, value = match[1].lower(), match[2].strip(b" \t")
+    if name == b"host" and _HOST.fullmatch(value) is None:
+        raise BadRequest(400, "The Host field is malformed.")
+    if name == b"expect" and value.lower() != b"100-continue":
+        raise BadRequest(417, "The only supported expectation is 100-continue.")
+    if len(line) <= _LONGEST_KNOWN and name not in _NOT_KEPT:
         if len(_known_fields) >= _MAX_KNOWN:
             _known_fields.clear()
         _known_fields[line] = field
@@ -279,21 +302,19 @@ def _framing(fields: list[tuple[bytes, bytes]], modern: bool) -> tuple[int | Non
     options: list[bytes] = []
     expects = False
     for name, value in fields:
+        if name not in _OF_FRAMING:
+            continue
         if name == b"content-length":
             lengths.append(value)
         elif name == b"host":
             hosts += 1
-            if _HOST.fullmatch(value) is None:
-                raise BadRequest(400, "The Host field is malformed.")
         elif name == b"transfer-encoding":
             codings.append(value.lower())
         elif name == b"connection":
             options.append(value.lower())
-        elif name == b"expect":
-            if value.lower() != b"100-continue":
-                raise BadRequest(417, "The only supported expectation is 100-continue.")
+        else:
             expects = True
-    keep_alive = persists(options, http_1_0=not modern)
+    keep_alive = modern if not options else persists(options, http_1_0=not modern)
     if hosts > 1 or (modern and not hosts):
         raise BadRequest(400, "A request must have exactly one Host field.")
     if codings:
@@ -314,6 +335,7 @@ def _framing(fields: list[tuple[bytes, bytes]], modern: bool) -> tuple[int | Non
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BODYLESS: Final = frozenset({204, 304})
+_OF_RESPONSE: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 def status_line(status: int) -> bytes:
@@ -345,16 +367,18 @@ class ResponseFraming:
         self._silent = bodyless or request.method == "HEAD"
         self._owed: int | None = None  # bytes of the body still to come, by Content-Length
         self._chunked = False
-        parts = [status_line(status)]
+        start = _STATUS_LINES.get(status) or status_line(status)
+        parts: list[bytes] = []
         for name, value in fields:
-            lower = name.lower()
-            if lower == b"transfer-encoding":
-                continue
-            if lower == b"connection" and value.lower() == b"close":
-                keep_alive = False
-                continue
-            if lower == b"content-length":
-                self._owed = int(value)
+            if name.lower() in _OF_RESPONSE:
+                lower = name.lower()
+                if lower == b"transfer-encoding":
+                    continue
+                if lower == b"connection" and value.lower() == b"close":
+                    keep_alive = False
+                    continue
+                if lower == b"content-length":
+                    self._owed = int(value)
             parts.append(b"%b: %b\r\n" % (name, value))
         if self._owed is None and not bodyless:
             if whole is not None:
@@ -370,11 +394,10 @@ class ResponseFraming:
             parts.append(b"connection: close\r\n")
         elif request.version == "1.0":
             parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        if head.count(b"\n") != len(parts) or head.count(b"\r") != len(parts):
+        lines = b"".join(parts)
+        if lines.count(b"\n") != len(parts) or lines.count(b"\r") != len(parts):
             raise RuntimeError("a header field contains a line break")
-        self.head: bytes = parts[0] + standard + head[len(parts[0]) :]
+        self.head: bytes = b"%b%b%b\r\n" % (start, standard, lines)
         self.keep_alive: bool = keep_alive
 
     def body(self, data: bytes, more: bool) -> bytes:

@@ -199,6 +199,8 @@ class Passage:
         """Raise `HTTPError` (429) if a request would have to wait, and as many as may do so already."""
         state = self._state
         limiter, pace = state.group.shared.limiter, state.group.shared.pace
+        if limiter.size is None and pace is None:
+            return
         full = limiter.size is not None and limiter.used >= limiter.size
         wait = 0.0
         if pace is not None:
@@ -272,11 +274,7 @@ class Passage:
         prefixes = (_RATE_FIELDS if left is not None else ()) + (_CORS_FIELDS if self._state.cors else ())
         fields = response_fields(raw_fields, prefixes=prefixes)
         own = self._context.fields  # the first is the request's id
-        for name, _ in fields:
-            if name == b"x-request-id":
-                own = own[1:]
-                break
-        fields += own
+        fields += own[1:] if b"x-request-id" in dict(fields) else own
         if left:
             fields += left
         return fields

@@ -51,6 +51,7 @@ _VARYING: Final = frozenset(
      b"x-forwarded-for"}
 )  # fmt: skip
 
+_SPECIAL: Final = _OF_CONNECTION | _VARYING
 _FIRST_TRY: Final = (b"x-stainless-retry-count", b"0")  # of the official client, in nearly all requests
 
 Fields = list[tuple[bytes, bytes]]
@@ -61,22 +62,20 @@ def request_fields(
 ) -> tuple[tuple[tuple[bytes, bytes], ...], dict[str, str] | None]:
     """Return the fields of a request to pass on: the ones that repeat from request to request, and the others.
 
-    Those of the connection are left out, as are `dropped` ones and those that ``Connection`` names.
+    Those of the connection are left out, as are those that ``Connection`` names, and `dropped` credentials.
     """
     kept: Fields = []
     varying: Fields = []
     named: set[bytes] = set()
     for field in headers:
         name = field[0]
-        if name in _OF_CONNECTION:
-            if name == b"connection":
-                named.update(one.strip().lower() for one in field[1].split(b","))
-        elif name in dropped:
-            pass
-        elif name in _VARYING and field != _FIRST_TRY:
-            varying.append(field)
-        else:
+        if name not in _SPECIAL or field == _FIRST_TRY:
             kept.append(field)
+        elif name in _VARYING:
+            if name not in dropped:
+                varying.append(field)
+        elif name == b"connection":
+            named.update(one.strip().lower() for one in field[1].split(b","))
     if named - {b"keep-alive", b"close"}:
         kept = [field for field in kept if field[0] not in named]
         varying = [field for field in varying if field[0] not in named]
@@ -111,26 +110,20 @@ def response_fields(raw_fields: bytes, *, prefixes: tuple[bytes, ...] = ()) -> F
 
     ``Content-Length`` stays: the body is passed on as it is.
     """
-    made: Fields = []
-    named: set[bytes] = set()
-    for line in raw_fields.split(b"\r\n"):
-        field = _LINES.get(line)
-        if field is None:
-            field = _parsed(line)
-        name = field[0]
-        if not name:
-            continue
-        if name == b"connection":
-            named.update(one.strip().lower() for one in field[1].split(b","))
-        elif not (prefixes and name.startswith(prefixes)):
-            made.append(field)
-    if named and named - {b"keep-alive", b"close"}:
+    # The name of a line that is not passed on is empty.
+    made = [field for line in raw_fields.split(b"\r\n") if (field := _LINES.get(line) or _parsed(line))[0]]
+    if prefixes:
+        made = [field for field in made if not field[0].startswith(prefixes)]
+    if b"connection" in raw_fields.lower():
+        options = [value.lower() for name, value in made if name == b"connection"]
+        named = {b"connection", *(option.strip() for value in options for option in value.split(b","))}
         made = [field for field in made if field[0] not in named]
     return made
 
 
 _LINES: Final[dict[bytes, tuple[bytes, bytes]]] = {}  # most lines of a server's responses are the same in all
 _LINES_KEPT: Final = 512
+_LONGEST_LINE: Final = 200  # bytes
 _NOT_PASSED: Final = (_OF_CONNECTION | _OF_SERVER) - {b"connection", b"content-length"}
 
 
@@ -139,9 +132,10 @@ def _parsed(line: bytes) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(b":")
     name = name.lower()
     field = (name, value.strip(b" \t")) if colon and name not in _NOT_PASSED else (b"", b"")
-    if len(_LINES) >= _LINES_KEPT:
-        _LINES.clear()
-    _LINES[line] = field
+    if len(line) <= _LONGEST_LINE and name != b"set-cookie":
+        if len(_LINES) >= _LINES_KEPT:
+            _LINES.clear()
+        _LINES[line] = field
     return field
 
 
