@@ -18,7 +18,7 @@ from .core.model.omitted import NotGiven, Omit
 from .core.model.secrets import redacted
 from .core.policy.request_options import Timeout
 from .engine import log
-from .engine.config import BaseURL, KeySource, Secret
+from .engine.config import BaseURL, KeySource, RenewableKey, Secret
 from .engine.engine import Engine
 from .engine.sealing import unquoting
 from .engine.upstream import Connections
@@ -206,9 +206,9 @@ class Client(ClientMethods, HTTPMethods, Api, AsyncClosing):
     def _attach(self, calls: Engine) -> None:
         self._calls = calls
         self._share_out()
-        bind = getattr(calls.config.key, "bind", None)
-        if bind is not None:  # a workload identity exchanges its tokens over this client's connections
-            bind(calls.shared)
+        key = calls.config.key
+        if isinstance(key, RenewableKey):
+            key.bind(calls.shared)
 
     def _share_out(self) -> None:
         """Distribute calls over further servers, if there are several."""

@@ -17,6 +17,7 @@ from ..core.codec.encode import encode_json
 from ..core.model.omitted import is_omitted
 from ..core.policy.request_options import OPTION_NAMES
 from ..engine.engine import Engine
+from ..engine.in_flight import wake
 from ..lazy import resolve_annotations
 from ..storage.threads import in_thread_to_its_end
 from .context_window import ContextWindow
@@ -146,14 +147,9 @@ class TurnLock:
                 continue
             with contextlib.suppress(RuntimeError):  # its loop has just been closed
                 # Perhaps in another thread: garbage collection may free a forgotten stream in any thread.
-                ticket.loop.call_soon_threadsafe(_wake, future)
+                ticket.loop.call_soon_threadsafe(wake, future)
                 self._hand(ticket)
                 return
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class TurnRequest(NamedTuple):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -46,11 +45,13 @@ from ..transport.base import (
     TransportError,
     TransportRequest,
     TransportResponse,
+    earlier,
 )
 from . import failures
 from .balance import Health, choose
 from .body import read_error_body
-from .config import BaseURL, CallTimeouts, sooner, timeouts_for
+from .callback import limited
+from .config import BaseURL, CallTimeouts, RenewableKey, sooner, timeouts_for
 from .observers import NOBODY, Observers, logger
 from .sealing import seal
 from .upstream import Upstream, refuses_parameter
@@ -60,13 +61,11 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .prepare import PreparedRequest
 
-__all__ = ["Call", "Receive", "limited"]
+__all__ = ["Call", "Receive"]
 
 T = TypeVar("T")
 
 ERROR_PATIENCE = 10.0  # seconds
-CANCEL_PATIENCE = 0.05  # seconds a caller's function has to end once it is cancelled
-_UNSET: Any = object()
 _INFO = 20  # logging.INFO
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PLAIN = frozenset({bytes, type(None)})  # bodies that need no file to be opened
@@ -306,11 +305,11 @@ class Call:
 
     def _renew_token(self) -> bool:
         """Discard a rejected token, at most once per call; return whether a new one is available."""
-        renew = getattr(self.engine.config.key, "renew", None)
-        if renew is None or self.renewed or self.out is None or not self.rewindable():
+        key = self.engine.config.key
+        if self.renewed or self.out is None or not self.rewindable() or not isinstance(key, RenewableKey):
             return False
         self.renewed = True
-        return bool(renew(self.out.credentials))
+        return key.renew(self.out.credentials)
 
     def _remove_default(self, error: APIError) -> bool:
         """Remove a default that this library added to the request, if the error is about it."""
@@ -563,9 +562,8 @@ class Call:
         Without a timeout for the whole attempt the start timeout begins when the request is written; the function gets
         the same time before that.
         """
-        clock, start = "until", self.timeouts.start
-        if start is not None and (until is None or self.attempt_began + start < until):
-            clock, until = "start", self.attempt_began + start
+        start = self.timeouts.start
+        until, clock = earlier(until, "until", None if start is None else self.attempt_began + start, "start")
         return await limited(work, until, why, clock)
 
     # ---------------------------------------------------------------- timeouts
@@ -698,54 +696,11 @@ def _described(broken: TransportError | APIError) -> Failure:
     return Failure("answer")
 
 
-# -------------------------------------------------------------------------------------------------- waiting
-
-
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
-
-
-async def limited(work: Coroutine[Any, Any, T], until: float | None, why: str, clock: str = "until") -> T:
-    """Return the result of `work`; raise `TransportError` (`why`, `clock`) at the loop's time `until`.
-
-    `work` is a caller's function, which may swallow cancellations. It runs in a separate task, so that the call ends
-    on time whatever the function does; a function that does not end when it is cancelled is left behind.
-    """
-    if until is None:
-        return await work
-    context = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work, context=context)
-    try:
-        done, _ = await asyncio.wait({task}, timeout=max(0.0, until - loop.time()))
-    except BaseException:
-        await _cancelled(task)
-        raise
-    if not done:
-        await _cancelled(task)
-        late = TransportError("timeout", why, clock=clock)
-        late.by_caller = True
-        raise late
-    # Context variables that the function set hold for its caller, as in a plain `await`.
-    for variable, value in context.items():
-        if variable.get(_UNSET) is not value:
-            variable.set(value)
-    return task.result()
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait briefly for its end."""
-    task.cancel()
-    task.add_done_callback(_retrieved)
-    await asyncio.wait({task}, timeout=CANCEL_PATIENCE)
-
-
-def _retrieved(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()  # retrieve the exception, or asyncio logs it
 
 
 resolve_annotations(__name__)

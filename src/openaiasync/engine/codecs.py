@@ -23,6 +23,7 @@ from ..core.http.sse import looks_like_events
 from ..core.model.meta import Meta
 from ..core.model.mixins import CONTENTS, EmbeddingValue, Images, has_content, return_base64
 from ..core.model.plain import is_list
+from ..errors import APIResponseValidationError
 from ..lazy import resolve_annotations
 from . import failures
 from .binary import BinaryAnswer, is_no_sound, no_sound
@@ -247,9 +248,8 @@ class EmbeddingsCodec(JSONCodec):
 
     def finish(self, engine: Engine, request: Request, answer: Any, meta: Meta, body: bytes) -> Any:
         if wrong := fault(request, answer):
-            if wrong == NO_VECTOR:
-                raise failures.empty_answer(meta, body, wrong)
-            raise failures.unexpected_answer(meta, body, wrong)
+            kind = failures.EmptyAnswerError if wrong == NO_VECTOR else APIResponseValidationError
+            raise failures.unexpected_answer(meta, body, wrong, kind)
         return super().finish(engine, request, answer, meta, body)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
@@ -14,7 +14,7 @@ from ..core.codec.endpoint import Request
 from ..core.http.grammar import is_token
 from ..core.model.secrets import Secret, redacted
 from ..errors import ConfigurationError
-from ..transport.base import AttemptTimeouts, Origin
+from ..transport.base import AttemptTimeouts, Credentials, Origin
 
 __all__ = [
     "UNSET",
@@ -23,6 +23,7 @@ __all__ = [
     "CallTimeouts",
     "KeySource",
     "Placing",
+    "RenewableKey",
     "Secret",
     "check_field",
     "check_header",
@@ -86,6 +87,23 @@ def check_header(name: object, value: object, source: str) -> str:
 
 _PATH_SAFE = "!$%&'()*+,/:;=@~"
 KeySource = Secret | Callable[[], Awaitable[str]] | None
+
+
+@runtime_checkable
+class RenewableKey(Protocol):
+    """A key function that obtains its tokens over the client's connections, and replaces a refused one."""
+
+    async def __call__(self) -> str:
+        """Return a valid token."""
+        ...
+
+    def bind(self, shared: Any) -> None:
+        """Use these `Connections`."""
+        ...
+
+    def renew(self, credentials: Credentials) -> bool:
+        """Return whether these refused credentials hold one of its tokens, which is not returned again."""
+        ...
 
 
 def _absolute(url: str) -> str:

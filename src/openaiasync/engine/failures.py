@@ -225,16 +225,12 @@ class EmptyAnswerError(APIResponseValidationError, ValueError):
     """A well-formed answer without content. Also a `ValueError`, as users of the official client expect."""
 
 
-def unexpected_answer(meta: Meta, raw: bytes, reason: str) -> APIResponseValidationError:
+def unexpected_answer(
+    meta: Meta, raw: bytes, reason: str, kind: type[APIResponseValidationError] = APIResponseValidationError
+) -> APIResponseValidationError:
     """Return the error of `invalid_answer` with the beginning of the body in its message."""
     raw = _cleaned(meta, raw)
-    return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
-
-
-def empty_answer(meta: Meta, raw: bytes, why: str) -> APIResponseValidationError:
-    """Return the error for an answer without content; its message quotes the beginning of the body."""
-    raw = _cleaned(meta, raw)
-    return invalid_answer(meta, raw, str(DecodeError(why, raw)), EmptyAnswerError)
+    return invalid_answer(meta, raw, str(DecodeError(reason, raw)), kind)
 
 
 def stream_error(meta: Meta, body: Any) -> APIError:
@@ -360,7 +356,7 @@ def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = Non
         and "error" in getattr(get_origin(kind) or kind, "__struct_fields__", ())
         and (found_error(raw) or {}).get("id")
     ):
-        return invalid_answer(meta, raw, str(DecodeError(reason, raw)))
+        return unexpected_answer(meta, raw, reason)
     if reason == ERROR or (name == "error" and found_error(raw) is None):
         from ..core.codec.error_body import parse_error
 

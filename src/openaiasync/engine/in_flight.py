@@ -21,7 +21,7 @@ from ..core.policy.limits import (
 from ..errors import ClientClosedError
 from ..transport.waiting import SLOW, Waiting, is_stuck, live_owner, reset_after_fork
 
-__all__ = ["InFlightLimiter", "in_its_loop"]
+__all__ = ["InFlightLimiter", "in_its_loop", "wake"]
 
 SLOW_QUEUE: float = SLOW  # seconds of waiting after which the log names the option
 
@@ -101,7 +101,7 @@ class InFlightLimiter:
     def wake(self, waiter: Waiter[Ticket] | None) -> None:
         """Wake a waiter whose turn has come."""
         # A ticket whose loop was closed cannot use its slot any more: the slot goes to the next one.
-        while waiter is not None and waiter.permit is not None and not in_its_loop(waiter.ticket, _grant):
+        while waiter is not None and waiter.permit is not None and not in_its_loop(waiter.ticket, wake):
             waiter = self.slots.release(waiter.permit)
 
     def close(self, family: object) -> None:
@@ -145,7 +145,8 @@ def _is_lost(owner: object) -> bool:
     return isinstance(owner, asyncio.Task) and owner.get_loop().is_closed()
 
 
-def _grant(ticket: Ticket) -> None:
+def wake(ticket: Ticket) -> None:
+    """Let the task go on that waits for this ticket. Idempotent."""
     if not ticket.done():
         ticket.set_result(None)
 

@@ -29,10 +29,10 @@ from ..core.policy.limits import Limits
 from ..core.policy.retry import CAPACITY, RetryBudget, is_rate_limit
 from ..errors import APIError, APIStatusError, ClientClosedError, ConfigurationError, OpenAIError
 from ..lazy import resolve_annotations
-from ..transport.base import Transport
+from ..transport.base import Transport, added_secrets
 from ..transport.waiting import Waiting, reset_after_fork
 from .balance import Health
-from .in_flight import SLOW_QUEUE, InFlightLimiter, in_its_loop
+from .in_flight import SLOW_QUEUE, InFlightLimiter, in_its_loop, wake
 
 if TYPE_CHECKING:
     from ..core.codec.endpoint import Request
@@ -138,7 +138,7 @@ class Connections:
     def secrets(self) -> Iterator[Secret]:
         """Yield the secrets that the transports add to requests: a proxy's password."""
         for transport in list(self._open.transports.values()):
-            yield from getattr(transport, "secrets", tuple)()
+            yield from added_secrets(transport)
 
     def aside(self) -> Connections:
         """Return the same connections without slots, for requests that a call makes while it holds a slot."""
@@ -158,10 +158,10 @@ class Connections:
     async def pause(self, seconds: float) -> None:
         """Sleep before a retry; `aclose` ends it at once."""
         loop = asyncio.get_running_loop()
-        wake: Ticket = loop.create_future()
-        timer = loop.call_later(seconds, _wake, wake)
+        ticket: Ticket = loop.create_future()
+        timer = loop.call_later(seconds, wake, ticket)
         try:
-            await self.wait(wake)
+            await self.wait(ticket)
         finally:
             timer.cancel()
 
@@ -183,9 +183,8 @@ class Connections:
         self.limiter.close(state)
         for upstream in list(state.upstreams.values()):
             upstream.reopen()  # its waiters find the client closed
-        for wake in list(state.pauses):
-            with contextlib.suppress(RuntimeError):
-                wake.get_loop().call_soon_threadsafe(_wake, wake)
+        for ticket in list(state.pauses):
+            in_its_loop(ticket, wake)
         for guest in list(state.guests):
             with contextlib.suppress(RuntimeError):
                 guest.loop.call_soon_threadsafe(guest.drop)
@@ -290,7 +289,7 @@ class Upstream:
         self.refusals = 0
         self.until = self.probe = None
         while self._waiters:
-            in_its_loop(self._waiters.popleft(), _wake)
+            in_its_loop(self._waiters.popleft(), wake)
 
     def _refuse(self, call: Call, retry_at: float | None) -> None:
         now = call.loop.time()
@@ -317,7 +316,7 @@ class Upstream:
         self._timer = None
         while self._waiters:
             ticket = self._waiters.popleft()
-            if not ticket.done() and in_its_loop(ticket, _wake):
+            if not ticket.done() and in_its_loop(ticket, wake):
                 return
 
     def reset(self) -> None:
@@ -386,11 +385,6 @@ class Upstream:
         if suspected:
             self._cleared.add(name)
         return suspected
-
-
-def _wake(ticket: Ticket) -> None:
-    if not ticket.done():
-        ticket.set_result(None)
 
 
 def _is_left_out(params: Mapping[str, Any], name: str) -> bool:

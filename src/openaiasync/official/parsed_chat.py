@@ -12,7 +12,7 @@ from ..errors import ContentFilterFinishReasonError, LengthFinishReasonError
 from ..types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 from ..types.chat.chat_completion import Choice
 from ..types.chat.chat_completion_message_function_tool_call import Function
-from .parsing import ParseSpec, WithParsedArguments, upgraded
+from .parsing import ParseSpec, WithParsed, WithParsedArguments, upgraded
 
 __all__ = [
     "ContentType",
@@ -41,21 +41,11 @@ class ParsedFunctionToolCall(ChatCompletionMessageFunctionToolCall, kw_only=True
         function: ParsedFunction  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[ContentType], kw_only=True):
+class ParsedChatCompletionMessage(WithParsed[ContentType], ChatCompletionMessage, Generic[ContentType], kw_only=True):
     """A message with the value of its text."""
 
     if TYPE_CHECKING:
         tool_calls: list[ParsedFunctionToolCall] | None = None  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
-
-    @property
-    def parsed(self) -> ContentType | None:
-        """The value; `None` if no type was requested, the model refused, or there is no text."""
-        value: ContentType | None = vars(self).get("_parsed")
-        return value
-
-    @parsed.setter
-    def parsed(self, value: ContentType | None) -> None:
-        vars(self)["_parsed"] = value
 
 
 class ParsedChoice(Choice, Generic[ContentType], kw_only=True):

@@ -16,7 +16,7 @@ from ..types.responses import (
     ResponseOutputRefusal,
     ResponseOutputText,
 )
-from .parsing import ParseSpec, WithParsedArguments, upgraded
+from .parsing import ParseSpec, WithParsed, WithParsedArguments, upgraded
 
 if TYPE_CHECKING:
     from ..types.conversations.conversation_item import (
@@ -67,18 +67,8 @@ ContentType = TypeVar("ContentType")
 # The classes below narrow fields, which type checkers forbid because a field could be assigned a wider value.
 
 
-class ParsedResponseOutputText(ResponseOutputText, Generic[ContentType], kw_only=True):
+class ParsedResponseOutputText(WithParsed[ContentType], ResponseOutputText, Generic[ContentType], kw_only=True):
     """A part of a message with the value of its text."""
-
-    @property
-    def parsed(self) -> ContentType | None:
-        """The value; `None` if no type was requested, and in commentary before the final answer."""
-        value: ContentType | None = vars(self).get("_parsed")
-        return value
-
-    @parsed.setter
-    def parsed(self, value: ContentType | None) -> None:
-        vars(self)["_parsed"] = value
 
 
 ParsedContent: TypeAlias = ParsedResponseOutputText[ContentType] | ResponseOutputRefusal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ __all__ = [
     "FunctionTool",
     "ParseSpec",
     "PartialArguments",
+    "WithParsed",
     "WithParsedArguments",
     "chat_parameters",
     "chat_spec",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 class WithParsedArguments:
@@ -53,6 +55,22 @@ class WithParsedArguments:
 
     @parsed_arguments.setter
     def parsed_arguments(self, value: Any) -> None:
+        vars(self)["_parsed"] = value
+
+
+class WithParsed(Generic[T]):
+    """The value of a text."""
+
+    __slots__ = ()
+
+    @property
+    def parsed(self) -> T | None:
+        """The value; `None` if no type was requested, the model refused, or the text is not the answer."""
+        value: T | None = vars(self).get("_parsed")
+        return value
+
+    @parsed.setter
+    def parsed(self, value: T | None) -> None:
         vars(self)["_parsed"] = value
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ..core.policy.retry import is_lost_idle
 from ..storage.disk import StrPath
 from ..transport.base import (
     AttemptTimeouts,
@@ -22,7 +23,7 @@ from ..transport.base import (
 )
 from ..transport.canonical import VOLATILE, Normalize
 from ..transport.cassette import Cassette, RecordMode
-from ..transport.recording import RecordingTransport, is_stale
+from ..transport.recording import RecordingTransport
 from ..transport.scrubber import secret_fields
 from .server import LoopbackServer, ReceivedRequest
 from .wire import Peer
@@ -91,7 +92,7 @@ class RecordingServer(LoopbackServer):
             try:
                 return await self._transport.send(self._forwarded(request), _TIMEOUTS)
             except TransportError as error:
-                if not is_stale(error):
+                if not is_lost_idle(error):
                     raise
 
     def _forwarded(self, request: ReceivedRequest) -> TransportRequest:

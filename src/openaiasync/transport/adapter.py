@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Literal
 
-from .base import AttemptTimeouts, TransportError, TransportRequest, over_cap
+from .base import AttemptTimeouts, TransportError, TransportRequest, earlier, over_cap
 
 __all__ = ["AdapterResponse", "close_soon", "time_limit", "whole_body"]
 
@@ -109,12 +109,9 @@ async def time_limit(timeouts: AttemptTimeouts, clock: Literal["connect", "start
 
     Raises `TransportError` of kind ``"timeout"`` when one of them expires.
     """
-    at, ends = timeouts.until, "until"
     seconds: float | None = getattr(timeouts, clock)
-    if seconds is not None:
-        sooner = asyncio.get_running_loop().time() + seconds
-        if at is None or sooner < at:
-            at, ends = sooner, clock
+    end = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    at, ends = earlier(timeouts.until, "until", end, clock)
     timeout = asyncio.timeout_at(at)
     try:
         async with timeout:

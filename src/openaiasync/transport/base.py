@@ -21,6 +21,8 @@ __all__ = [
     "TransportError",
     "TransportRequest",
     "TransportResponse",
+    "added_secrets",
+    "earlier",
     "over_cap",
 ]
 
@@ -137,6 +139,13 @@ class AttemptTimeouts(msgspec.Struct, frozen=True):
     queue: float | None = None  # waiting for a connection while all allowed ones are in use
 
 
+def earlier(until: float | None, clock: str, other: float | None, other_clock: str) -> tuple[float | None, str]:
+    """Return the earlier of two ends with the name of its timeout; `None` is "never", and the first one wins a tie."""
+    if other is None or (until is not None and until <= other):
+        return until, clock
+    return other, other_clock
+
+
 class TransportError(Exception):
     """Why an exchange failed. It never leaves the library: the engine turns it into the public error.
 
@@ -170,6 +179,13 @@ class TransportError(Exception):
 def over_cap(cap: int) -> str:
     """Return the error message for a body over its cap."""
     return f"the body is over {cap} bytes (max_body in http_other sets the limit for bodies held in memory)"
+
+
+def added_secrets(transport: object) -> Iterable[Secret]:
+    """Return the secrets that a transport adds to requests, such as a proxy's password: its method ``secrets``, if it
+    has one, returns them."""
+    found: Iterable[Secret] = getattr(transport, "secrets", tuple)()
+    return found
 
 
 class TransportResponse(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from .base import AttemptTimeouts, Origin, TransportError
+from .base import AttemptTimeouts, Origin, TransportError, earlier
 from .connect import Connector
 from .connection import NEVER, Connection
 from .exchange import TIMEOUTS
@@ -194,9 +194,8 @@ class Pool:
     async def _queue(self, host: _Host, clocks: AttemptTimeouts, *, first: bool) -> Connection | None:
         waiter: asyncio.Future[Connection | TransportError | None] = self.loop.create_future()
         (host.waiters.appendleft if first else host.waiters.append)(waiter)
-        at, clock = clocks.until, "until"
-        if clocks.queue is not None and (at is None or self.loop.time() + clocks.queue < at):
-            at, clock = self.loop.time() + clocks.queue, "queue"
+        patience = None if clocks.queue is None else self.loop.time() + clocks.queue
+        at, clock = earlier(clocks.until, "until", patience, "queue")
         timer = None if at is None else self.loop.call_at(at, _expire, waiter, clock)
         try:
             with Waiting(host, lambda: _end(waiter, TransportError("stuck", host.advice())), SLOW_QUEUE):
@@ -221,11 +220,9 @@ class Pool:
             self.recycle(got)
 
     async def _open(self, origin: Origin, clocks: AttemptTimeouts) -> Connection:
-        at = NEVER if clocks.connect is None else self.loop.time() + clocks.connect
-        clock = "connect"
-        if clocks.until is not None and clocks.until < at:
-            at, clock = clocks.until, "until"
-        timeout = asyncio.timeout_at(None if at == NEVER else at)
+        end = None if clocks.connect is None else self.loop.time() + clocks.connect
+        at, clock = earlier(end, "connect", clocks.until, "until")
+        timeout = asyncio.timeout_at(at)
         try:
             async with timeout:
                 self._opening.add(timeout)

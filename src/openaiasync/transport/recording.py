@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import copy
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,14 +20,16 @@ from ..core.codec.completion import CompletionDetector
 from ..core.http.codings import CodingError, Inflater
 from ..core.http.sse import Event, SSEDecoder, is_done, looks_like_events
 from ..core.model.headers import Headers
+from ..core.model.secrets import Secret
+from ..core.policy.retry import is_lost_idle
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .adapter import AdapterResponse, time_limit, whole_body
-from .base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse
+from .base import AttemptTimeouts, Transport, TransportError, TransportRequest, TransportResponse, added_secrets
 from .canonical import StoredRequest, below_base, store_request
 from .cassette import Cassette, Interaction, StoredFailure, StoredResponse, stored_body, stored_piece
 from .scrubber import Scrubber
 
-__all__ = ["RecordingTransport", "is_stale"]
+__all__ = ["RecordingTransport"]
 
 MAX_ANSWER = 256 << 20  # bytes of an answer that is recorded; a larger one passes and is not
 _MAX_RATIO = 1000
@@ -98,7 +100,7 @@ class RecordingTransport:
         try:
             response = await self._transport.send(request, timeouts)
         except TransportError as error:
-            if error.kind not in _LOCAL and error.clock not in _LOCAL_CLOCKS and not is_stale(error):
+            if error.kind not in _LOCAL and error.clock not in _LOCAL_CLOCKS and not is_lost_idle(error):
                 line.failure = StoredFailure.of(error, scrubber.text(error.message))
                 self.cassette.add(line)
             raise
@@ -134,14 +136,9 @@ class RecordingTransport:
             response.end("the client was closed")
         await self._transport.aclose()
 
-    def secrets(self) -> Any:
+    def secrets(self) -> Iterable[Secret]:
         """Return the secrets that the other transport adds to requests: a proxy's password."""
-        return getattr(self._transport, "secrets", tuple)()
-
-
-def is_stale(error: TransportError) -> bool:
-    """Whether an idle connection had been closed by the server: the request can be sent again."""
-    return error.reused and not error.answered and error.kind in ("eof", "reset")
+        return added_secrets(self._transport)
 
 
 class _RecordedResponse:

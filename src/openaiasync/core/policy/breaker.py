@@ -20,7 +20,7 @@ LONGEST_PAUSE = 4.0  # seconds
 class Breaker:
     """Decides whether calls are sent to one server."""
 
-    __slots__ = ("_pause", "failures", "last_success", "opened_at", "probe_at", "probing")
+    __slots__ = ("_pause", "failures", "opened_at", "probe_at", "probing")
 
     def __init__(self) -> None:
         self.failures: int = 0
@@ -31,7 +31,6 @@ class Breaker:
         """When the next probe is due, while it is open."""
         self.probing: bool = False
         """Whether a probe is under way."""
-        self.last_success: float = -math.inf
         self._pause = FIRST_PAUSE
 
     @property
@@ -58,7 +57,6 @@ class Breaker:
         self.opened_at = None
         self.probing = False
         self._pause = FIRST_PAUSE
-        self.last_success = now
 
     def failed(self, now: float, probe: bool, pause: float = 0.0, in_flight: int = 0) -> None:
         """Note that a call failed through the server's fault; `pause` is the pause in seconds that it asked for.

@@ -175,7 +175,7 @@ class HeaderRate:
     window stays fixed. If neither is recognised, the limit is taken as one per minute.
     """
 
-    __slots__ = ("_accepted", "_bucket", "_ends", "_seen", "_since", "_windows", "limit", "rate", "trusted", "window")
+    __slots__ = ("_accepted", "_ends", "_seen", "_since", "_windows", "limit", "rate", "trusted", "window")
 
     WINDOWS = (1.0, 10.0, 60.0, 3600.0, 86400.0)
 
@@ -186,7 +186,6 @@ class HeaderRate:
         """Units per second; ``inf`` without plausible fields."""
         self.trusted: bool = True
         self._seen = 0
-        self._bucket = 0.0  # how well the fields fit a bucket
         self._ends = NEVER
         self._windows = 0
         self._accepted = 0.0

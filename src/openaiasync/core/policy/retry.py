@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -32,6 +32,7 @@ __all__ = [
     "RetryFacts",
     "backoff",
     "decide",
+    "is_lost_idle",
     "is_rate_limit",
     "retryable_status",
     "server_pause",
@@ -135,8 +136,20 @@ def decide(failure: Failure, facts: RetryFacts) -> Retry | Resend | GiveUp:
     return Retry(pause, cost) if cost <= facts.tokens else GiveUp()
 
 
-def is_lost_idle(failure: Failure) -> bool:
-    """Return whether a reused connection ended without a byte of a response: the server had closed it while idle."""
+class _Broken(Protocol):
+    @property
+    def kind(self) -> str: ...
+    @property
+    def reused(self) -> bool: ...
+    @property
+    def answered(self) -> bool: ...
+
+
+def is_lost_idle(failure: _Broken) -> bool:
+    """Return whether a reused connection ended without a byte of a response: the server had closed it while idle.
+
+    `failure` is a `Failure` or a `TransportError`.
+    """
     return failure.reused and not failure.answered and failure.kind in ("eof", "reset")
 
 
