@@ -147,35 +147,6 @@ def test_whatever_a_handler_raises_for_several_choices(error: BaseException, cap
     assert len([record for record in caplog.records if record.exc_info]) == 11
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        (CHAT_PATH, ask()),
-        (CHAT_PATH, ask(n=2)),
-        ("/v1/completions", {"model": "m", "prompt": "a"}),
-        ("/v1/responses", {"model": "m", "input": "a"}),
-    ],
-)
-def test_a_handler_that_never_waits(path: str, body: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """Its timeout ends it, and other requests are answered meanwhile."""
-    app = Server(handler_timeout=0.2)
-
-    @app.chat("m")
-    @app.completion("m")
-    async def busy(request: Any) -> AsyncIterator[str]:
-        while True:
-            yield "x"
-
-    async def main() -> tuple[int, int]:
-        async with serve(app) as server, Wire(server) as slow, Wire(server) as quick:
-            await slow.send(request("POST", path, body))
-            health = await quick.call("GET", "/health")
-            assert app.metrics.in_flight == 1
-            return health.status, (await slow.answer()).status
-
-    assert run(main(), real_clock=True) == (200, 504)
-
-
 def test_an_answer_without_an_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A handler that yields forever becomes an error before it takes all memory."""
     monkeypatch.setattr("openaiasync.server.handlers._MAX_WHOLE", 10_000)

@@ -11,7 +11,7 @@ from ..core.model.media_types import audio_type
 from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, open_handler, paced
+from .handlers import RegisteredHandler, open_handler
 from .pieces import ContentDelta, plain
 from .requests import SpeechRequest, TranscriptionRequest
 from .tokens import count_texts
@@ -141,7 +141,7 @@ async def _transcript(handler: RegisteredHandler, request: TranscriptionRequest)
     """Return the handler's results as one transcript."""
     segments: list[TranscriptSegment] = []
     whole: Any = None
-    async with aclosing(paced(open_handler(handler, request))) as items:
+    async with aclosing(open_handler(handler, request, whole=True)) as items:
         async for item in items:
             if isinstance(item, str | ContentDelta | TranscriptSegment):
                 segments.append(_segment(item))

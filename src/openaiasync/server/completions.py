@@ -11,7 +11,7 @@ from ..lazy import resolve_annotations
 from .chat import StopCutter
 from .context import DONE, RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, merged, open_handler, paced
+from .handlers import RegisteredHandler, merged, open_handler
 from .ids import random_hex
 from .pieces import ContentDelta, Finish, UsageReport, pieces_of
 from .requests import CompletionRequest
@@ -139,7 +139,7 @@ class _CompletionAnswer:
     async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler for every prompt, one after the other."""
         for choice in self._choices:
-            async with aclosing(paced(self._steps(handler, choice))) as steps:
+            async with aclosing(self._steps(handler, choice, whole=True)) as steps:
                 async for _ in steps:
                     pass
         if self._tries > self._kept:
@@ -151,12 +151,14 @@ class _CompletionAnswer:
             for index, choice in enumerate(best):
                 choice.index = index
 
-    async def _steps(self, handler: RegisteredHandler, choice: _CompletionChoice) -> AsyncGenerator[int]:
+    async def _steps(
+        self, handler: RegisteredHandler, choice: _CompletionChoice, *, whole: bool
+    ) -> AsyncGenerator[int]:
         """Run the handler for one choice, yielding the number of its pieces that can be sent."""
         if choice.pieces:
             yield len(choice.pieces)
         request = CompletionRequest(self._body, self._context, choice.index % self._tries, choice.prompt)
-        async with aclosing(open_handler(handler, request)) as items:
+        async with aclosing(open_handler(handler, request, whole=whole)) as items:
             async for item in items:
                 choice.add(item)
                 yield len(choice.pieces)
@@ -181,7 +183,7 @@ class _CompletionAnswer:
         self, handler: RegisteredHandler, choice: _CompletionChoice, usage: dict[str, None]
     ) -> AsyncGenerator[bytes]:
         sent = 0
-        async with aclosing(self._steps(handler, choice)) as steps:
+        async with aclosing(self._steps(handler, choice, whole=False)) as steps:
             async for ready in steps:
                 while sent < ready:
                     yield event_of({**self._frame, "choices": [self._part(choice, sent, sent + 1, None)], **usage})

@@ -15,7 +15,6 @@ import msgspec
 from .asgi import Receive, Scope, Send
 from .errors import HTTPError
 from .form import UploadedFile, body_of, parse_boundary, parse_form
-from .handlers import TURN
 from .ids import random_hex
 from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
 from .validation import decode_object
@@ -26,6 +25,8 @@ DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 _VERSION: Final = (b"openai-version", b"2020-10-01")
+_TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
+_PIECES: Final = 64  # pieces of a stream that are sent before the time is looked at
 _LAST_EVENT: Final = 1.0  # seconds to send the event that ends a broken stream
 _log = logging.getLogger("openaiasync.server")
 
@@ -38,6 +39,7 @@ class RequestContext:
     """
 
     __slots__ = (
+        "_block",
         "_limits",
         "_monitor",
         "_send",
@@ -55,6 +57,7 @@ class RequestContext:
         "started",
         "state",
         "status",
+        "turn",
     )
 
     def __init__(
@@ -71,6 +74,7 @@ class RequestContext:
         self.answering: bool = False  # the head of the response was sent
         self.status: int = 0  # the status of the response, 0 before it begins
         self.started: float = time.monotonic()
+        self.turn: float = self.started + _TURN  # when the handler has to let other requests run
         self.fields: list[tuple[bytes, bytes]] = [(b"x-request-id", b"req_" + random_hex().encode())]
         self.receive: Receive = receive
         self._send = send
@@ -79,6 +83,7 @@ class RequestContext:
         """The header fields by their lower-case names; the first of a name counts."""
         self._limits = limits
         self._monitor = monitor
+        self._block: Presence | None = None  # the last one of the handler
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header field of this (lower-case) name, `None` without one."""
@@ -129,7 +134,20 @@ class RequestContext:
 
     def presence(self) -> Presence:
         """Return a block that ends early once the client is gone or the handler is late. Enter it after the body."""
-        return Presence(self.receive, self._monitor, self._limits.send_timeout, self._limits)
+        self._block = Presence(self.receive, self._monitor, self._limits.send_timeout, self._limits)
+        return self._block
+
+    async def let_others_run(self) -> None:
+        """Give the event loop a turn because `turn` is over. Raises `CancelledError` if the handler was ended.
+
+        A handler may catch its cancellation, and must not escape its timeout that way, or serve a client that has left.
+        """
+        seen = self.turn
+        await asyncio.sleep(0)
+        if self.turn == seen:  # several choices of one request share its turns
+            self.turn = time.monotonic() + _TURN
+        if self._block is not None and self._block.ended:
+            raise asyncio.CancelledError
 
     def waiting(self, receive: Receive | None = None) -> Presence:
         """Return a block that ends early once the client is gone, without the timeouts of the handler.
@@ -220,7 +238,7 @@ class RequestContext:
     ) -> None:
         send = self._send
         async with self.presence() as presence, aclosing(pieces):
-            turn = time.monotonic() + TURN
+            count = 0
             async for data in pieces:
                 if not self.answering:
                     presence.first_token()
@@ -232,9 +250,9 @@ class RequestContext:
                 except OSError:
                     raise ClientLeft from None
                 presence.sent()
-                if time.monotonic() > turn:
-                    await asyncio.sleep(0)
-                    turn = time.monotonic() + TURN
+                count += 1
+                if not count % _PIECES and time.monotonic() >= self.turn:  # one item may become any number of pieces
+                    await self.let_others_run()
             if not self.answering:
                 given = ((b"content-type", fields(b"")),) if callable(fields) else fields
                 await self.begin(200, self._response_fields(given))

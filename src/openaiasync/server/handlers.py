@@ -5,30 +5,33 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
+from ..lazy import resolve_annotations
 from ..storage.threads import run_in_thread
 from .errors import HTTPError
 
+if TYPE_CHECKING:
+    from .context import RequestContext
+    from .requests import ServedRequest
+
 __all__ = [
     "KINDS",
-    "TURN",
     "Handler",
+    "HandlerItems",
     "HandlerRegistry",
     "RegisteredHandler",
     "for_each_result",
     "merged",
     "open_handler",
-    "paced",
     "run_together",
     "whole_result",
 ]
 
-_T = TypeVar("_T")
 Handler: TypeAlias = Callable[[Any], Any]
 """An async function or generator, or a plain one, which runs in a thread; it takes a typed request."""
 
@@ -44,8 +47,6 @@ KINDS: Final = {
     "translation": "translations",
 }
 """The kinds of handlers, each with the name of its use in error messages."""
-TURN: Final = 0.01
-"""Seconds after which a handler that never waits lets other requests run."""
 _MAX_WHOLE: Final = 256 * 1024 * 1024  # characters or bytes of an answer that is collected
 _ITEM: Final = 16  # what an item counts besides its length: empty ones need memory, too
 _MAX_THREADS: Final = 64
@@ -127,73 +128,75 @@ class HandlerRegistry:
         raise HTTPError(404, f"The model {name!r} does not exist.", param="model", code="model_not_found")
 
 
-def open_handler(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any]:
-    """Call a handler and return its results as an async generator, with one item if it returns just one.
+class HandlerItems:
+    """What a handler returns or yields, as an async iterator: everything that an operation takes of a handler.
+
+    A handler that never waits, whatever it yields, lets other requests run each `TURN` seconds, in which its timeouts
+    apply and its client may leave; so does one that catches its cancellation and goes on. With `whole` the items are
+    collected for one answer: more than 256 MiB of them raise `OverflowError`, since a handler without an end would
+    take all memory.
+    """
+
+    __slots__ = ("_context", "_items", "_left", "_next")
+
+    def __init__(self, items: AsyncGenerator[Any], context: RequestContext, *, whole: bool) -> None:
+        self._items = items
+        self._next = items.__anext__
+        self._context = context
+        self._left = _MAX_WHOLE if whole else None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        # Fast path, for the items of a stream: no generator or coroutine around the handler's own.
+        if self._left is None and time.monotonic() < self._context.turn:
+            return self._next()
+        return self._carefully()
+
+    async def _carefully(self) -> Any:
+        if time.monotonic() >= self._context.turn:
+            await self._context.let_others_run()
+        item = await self._next()
+        if self._left is not None:
+            self._left -= _ITEM + len(item) if isinstance(item, str | bytes) else _ITEM
+            if self._left < 0:
+                limit = f"{_MAX_WHOLE} bytes"
+                raise OverflowError(f"the handler yielded more than {limit} for one answer: does it ever end?")
+        return item
+
+    async def aclose(self) -> None:
+        """Close the handler's generator."""
+        await self._items.aclose()
+
+
+def open_handler(handler: RegisteredHandler, request: ServedRequest, *, whole: bool = False) -> HandlerItems:
+    """Call a handler and return its results, one item if it returns just one.
 
     Plain functions and generators run in a thread, so that they may block. Iterating raises what the handler raises,
-    and `TypeError` if it returns `None`, as a function does that lacks a ``return``.
+    and `TypeError` if it returns `None`, as a function does that lacks a ``return``. `whole`: see `HandlerItems`.
     """
-    if handler.is_generator:
-        # Without a generator around it, which would cost for each item.
-        return cast("AsyncGenerator[Any]", handler.function(request))
-    return _results(handler, request)
+    items = handler.function(request) if handler.is_generator else _results(handler, request)
+    return HandlerItems(cast("AsyncGenerator[Any]", items), request.context, whole=whole)
 
 
-async def for_each_result(handler: RegisteredHandler, request: Any, take: Callable[[Any], bool]) -> None:
-    """Hand the results of a handler to `take` one by one, until it returns true.
-
-    A handler that never waits lets other requests run, and timeouts apply to it. Raises `OverflowError` for an answer
-    of more than 256 MiB: a handler without an end would take all memory.
-    """
+async def for_each_result(handler: RegisteredHandler, request: ServedRequest, take: Callable[[Any], bool]) -> None:
+    """Hand the results of a handler, for one whole answer, to `take` one by one, until it returns true."""
     if handler.is_coroutine:
         result = await handler.function(request)
         if type(result) is str or not isinstance(result, AsyncIterable | Generator):
             take(_returned(handler, result))
             return
-        results = _items_of(result)
+        results = HandlerItems(_items_of(result), request.context, whole=True)
     else:
-        results = open_handler(handler, request)
-    pace = _HandlerTurns()
+        results = open_handler(handler, request, whole=True)
     async with aclosing(results):
         async for item in results:
             if take(item):
                 return
-            if pace.is_due(item):
-                await asyncio.sleep(0)
 
 
-async def paced(items: AsyncGenerator[_T]) -> AsyncGenerator[_T]:
-    """Yield the items that an answer in one piece is collected from, with the turns and limit of `for_each_result`."""
-    pace = _HandlerTurns()
-    async with aclosing(items):
-        async for item in items:
-            yield item
-            if pace.is_due(item):
-                await asyncio.sleep(0)
-
-
-class _HandlerTurns:
-    """Tells when a handler that may never wait has to let other requests run, and limits what it yields."""
-
-    __slots__ = ("_size", "_turn")
-
-    def __init__(self) -> None:
-        self._size = 0
-        self._turn = time.monotonic() + TURN
-
-    def is_due(self, item: object) -> bool:
-        """Count an item. Return whether the others have a turn. Raises `OverflowError` above the limit."""
-        self._size += _ITEM + len(item) if isinstance(item, str | bytes) else _ITEM
-        if self._size > _MAX_WHOLE:
-            raise OverflowError(f"the handler yielded more than {_MAX_WHOLE} bytes for one answer: does it ever end?")
-        now = time.monotonic()
-        if now < self._turn:
-            return False
-        self._turn = now + TURN
-        return True
-
-
-async def _results(handler: RegisteredHandler, request: Any) -> AsyncGenerator[Any]:
+async def _results(handler: RegisteredHandler, request: ServedRequest) -> AsyncGenerator[Any]:
     if handler.is_coroutine:
         result = await handler.function(request)
     elif handler.is_lazy:
@@ -269,7 +272,7 @@ async def _threaded(items: Generator[Any]) -> AsyncGenerator[Any]:
             items.close()
 
 
-async def whole_result(handler: RegisteredHandler, request: Any) -> Any:
+async def whole_result(handler: RegisteredHandler, request: ServedRequest) -> Any:
     """Return the result of a handler, or the last item if it yields."""
     result: Any = None
 
@@ -302,8 +305,11 @@ async def run_together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run coroutines in a task each. The first failure of any type ends the others and is raised."""
 
     # Not a TaskGroup: that of Python 3.11 leaves its task with a pending cancellation.
-    tasks = [asyncio.create_task(_outcome(work)) for work in works]
+    tasks: list[asyncio.Task[BaseException | None]] = []
     try:
+        for work in works:
+            tasks.append(asyncio.create_task(_outcome(work)))
+            await asyncio.sleep(0)  # else a hundred handlers that do not wait would all run in one step of the loop
         for ended in asyncio.as_completed(tasks):
             failure = await ended
             if failure is not None:
@@ -331,13 +337,15 @@ async def merged(sources: Iterable[AsyncGenerator[bytes]]) -> AsyncGenerator[byt
                 ready.set()
 
     running: dict[asyncio.Task[BaseException | None], asyncio.Queue[bytes]] = {}
-    for source in sources:
-        queue = asyncio.Queue[bytes](maxsize=1)
-        task = asyncio.create_task(_outcome(fill(source, queue)))
-        task.add_done_callback(lambda _: ready.set())
-        running[task] = queue
-    tasks = list(running)
+    tasks: list[asyncio.Task[BaseException | None]] = []
     try:
+        for source in sources:
+            queue = asyncio.Queue[bytes](maxsize=1)
+            task = asyncio.create_task(_outcome(fill(source, queue)))
+            task.add_done_callback(lambda _: ready.set())
+            tasks.append(task)
+            running[task] = queue
+            await asyncio.sleep(0)  # as in `run_together`
         while running:
             ready.clear()
             for task, queue in list(running.items()):
@@ -356,3 +364,6 @@ async def merged(sources: Iterable[AsyncGenerator[bytes]]) -> AsyncGenerator[byt
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+resolve_annotations(__name__)

@@ -15,7 +15,7 @@ from ..lazy import resolve_annotations
 from .context import RequestContext, event_of
 from .errors import HTTPError
 from .form import UploadedFile
-from .handlers import RegisteredHandler, open_handler, paced
+from .handlers import RegisteredHandler, open_handler
 from .pieces import plain
 from .requests import ImageRequest
 from .routing import PICTURES
@@ -149,7 +149,7 @@ async def _serve(app: Server, context: RequestContext, body: dict[str, Any], kin
 
 async def _pictures(handler: RegisteredHandler, request: ImageRequest) -> AsyncGenerator[dict[str, Any]]:
     """Yield what the handler makes: ``bytes``, ``url`` or ``b64_json``, with a ``revised_prompt`` if it gives one."""
-    async with aclosing(paced(open_handler(handler, request))) as items:
+    async with aclosing(open_handler(handler, request, whole=not request.stream)) as items:
         async for item in items:
             value = plain(item)
             if isinstance(value, bytes | bytearray):

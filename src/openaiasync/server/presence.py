@@ -82,6 +82,11 @@ class _Block:
         """Start what a block needs that does not end at once."""
         raise NotImplementedError
 
+    @property
+    def ended(self) -> bool:
+        """Whether the block was ended from outside."""
+        return self._cause is not None
+
     def end(self, cause: Exception) -> None:
         """End the block with this exception. Later calls have no effect."""
         if self._cause is None and self._task is not None:

@@ -18,7 +18,7 @@ from ..lazy import resolve_annotations
 from .chat import ChoiceWriter
 from .context import RequestContext, event_of
 from .errors import HTTPError
-from .handlers import RegisteredHandler, open_handler, paced
+from .handlers import RegisteredHandler, open_handler
 from .pieces import ContentDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, plain
 from .requests import ChatRequest, ResponseRequest, input_items
 from .store import page_of, read_page_ask
@@ -119,7 +119,7 @@ async def _own(app: Server, context: RequestContext, body: dict[str, Any], handl
             await context.send_events(_encoded(events))
             return
         last: dict[str, Any] = {}
-        async with context.presence(), aclosing(paced(events)) as given:
+        async with context.presence(), aclosing(events) as given:
             async for event in given:
                 last = event
         if last["type"] == "error":
@@ -140,7 +140,7 @@ async def _own_events(handler: RegisteredHandler, request: ResponseRequest) -> A
     """
     number = 0
     last = ""
-    async with aclosing(open_handler(handler, request)) as items:
+    async with aclosing(open_handler(handler, request, whole=not request.stream)) as items:
         async for item in items:
             value = plain(item)
             for event in _events_of_whole(value, request) if "output" in as_dict(value) else (value,):
@@ -297,14 +297,14 @@ class _ResponseWriter:
 
     async def run(self, handler: RegisteredHandler) -> None:
         """Run the handler to its end."""
-        async with aclosing(paced(self._pieces(handler))) as events:
+        async with aclosing(self._pieces(handler, whole=True)) as events:
             async for _ in events:
                 pass
 
     async def events(self, handler: RegisteredHandler, on_complete: Any) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events; `on_complete` is called before the last one."""
         started = False
-        async with aclosing(self._pieces(handler)) as events:
+        async with aclosing(self._pieces(handler, whole=False)) as events:
             async for event in events:
                 if not started:
                     started = True
@@ -320,8 +320,8 @@ class _ResponseWriter:
         self._number += 1
         return event_of(event, kind)
 
-    async def _pieces(self, handler: RegisteredHandler) -> AsyncGenerator[dict[str, Any]]:
-        async with aclosing(open_handler(handler, self._request)) as items:
+    async def _pieces(self, handler: RegisteredHandler, *, whole: bool) -> AsyncGenerator[dict[str, Any]]:
+        async with aclosing(open_handler(handler, self._request, whole=whole)) as items:
             async for item in items:
                 for piece in self._choice.pieces(item):
                     for delta, _ in self._choice.add_piece(piece):
