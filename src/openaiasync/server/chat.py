@@ -456,7 +456,7 @@ class ChatAnswer:
         # Fast path: nearly all pieces are plain text that needs no processing, so their chunk is made in one step.
         head = b'%b{"index":%d,"delta":{"content":' % (self._head, choice.index)
         tail = b'},"logprobs":null,"finish_reason":null}' + self._tail
-        async with aclosing(open_handler(handler, request)) as items:
+        async with aclosing(open_handler(handler, request).unpaced) as items:
             async for item in items:
                 if started and choice.passes(item):
                     yield head + msgspec.json.encode(item) + tail
@@ -468,6 +468,7 @@ class ChatAnswer:
                     yield self._chunk(choice.index, delta, chances)
                 if choice.ended:
                     break
+                await self._context.let_others_run()  # not every item makes a chunk, whose sender does it
         for delta, chances in choice.end():
             if not started:
                 started = True

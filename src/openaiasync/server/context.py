@@ -26,7 +26,6 @@ _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 _VERSION: Final = (b"openai-version", b"2020-10-01")
 _TURN: Final = 0.01  # seconds after which a handler that never waits lets other requests run
-_PIECES: Final = 64  # pieces of a stream that are sent before the time is looked at
 _LAST_EVENT: Final = 1.0  # seconds to send the event that ends a broken stream
 _log = logging.getLogger("openaiasync.server")
 
@@ -138,11 +137,13 @@ class RequestContext:
         return self._block
 
     async def let_others_run(self) -> None:
-        """Give the event loop a turn because `turn` is over. Raises `CancelledError` if the handler was ended.
+        """Let the event loop run once if `turn` is over. Raises `CancelledError` if the handler was ended.
 
         A handler may catch its cancellation, and must not escape its timeout that way, or serve a client that has left.
         """
         seen = self.turn
+        if time.monotonic() < seen:
+            return
         await asyncio.sleep(0)
         if self.turn == seen:  # several choices of one request share its turns
             self.turn = time.monotonic() + _TURN
@@ -238,7 +239,6 @@ class RequestContext:
     ) -> None:
         send = self._send
         async with self.presence() as presence, aclosing(pieces):
-            count = 0
             async for data in pieces:
                 if not self.answering:
                     presence.first_token()
@@ -250,8 +250,7 @@ class RequestContext:
                 except OSError:
                     raise ClientLeft from None
                 presence.sent()
-                count += 1
-                if not count % _PIECES and time.monotonic() >= self.turn:  # one item may become any number of pieces
+                if time.monotonic() >= self.turn:  # one item of the handler may become any number of pieces
                     await self.let_others_run()
             if not self.answering:
                 given = ((b"content-type", fields(b"")),) if callable(fields) else fields

@@ -137,10 +137,11 @@ class HandlerItems:
     take all memory.
     """
 
-    __slots__ = ("_context", "_items", "_left", "_next")
+    __slots__ = ("_context", "_left", "_next", "unpaced")
 
     def __init__(self, items: AsyncGenerator[Any], context: RequestContext, *, whole: bool) -> None:
-        self._items = items
+        self.unpaced: AsyncGenerator[Any] = items
+        """The same items for a caller that itself calls `let_others_run`, even for items without effect."""
         self._next = items.__anext__
         self._context = context
         self._left = _MAX_WHOLE if whole else None
@@ -149,14 +150,13 @@ class HandlerItems:
         return self
 
     def __anext__(self) -> Awaitable[Any]:
-        # Fast path, for the items of a stream: no generator or coroutine around the handler's own.
+        # No coroutine is made around the handler's own, except where one is needed.
         if self._left is None and time.monotonic() < self._context.turn:
             return self._next()
         return self._carefully()
 
     async def _carefully(self) -> Any:
-        if time.monotonic() >= self._context.turn:
-            await self._context.let_others_run()
+        await self._context.let_others_run()
         item = await self._next()
         if self._left is not None:
             self._left -= _ITEM + len(item) if isinstance(item, str | bytes) else _ITEM
@@ -167,7 +167,7 @@ class HandlerItems:
 
     async def aclose(self) -> None:
         """Close the handler's generator."""
-        await self._items.aclose()
+        await self.unpaced.aclose()
 
 
 def open_handler(handler: RegisteredHandler, request: ServedRequest, *, whole: bool = False) -> HandlerItems:
