@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from openaiasync import (
     APITimeoutError,
     AsyncOpenAI,
     IncompleteStreamError,
+    InternalServerError,
     RateLimitError,
 )
 from openaiasync.errors import OpenAIError
@@ -280,6 +282,114 @@ def test_functions_answer(played: Play) -> None:
         assert (await client.chat.completions.create(messages=HI, model="tiny")).text == "tiny"
         with pytest.raises(OpenAIError, match="404"):
             await client.chat.completions.create(messages=HI, model="m")
+
+    played(act)
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class Undecided:
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+
+def raising(error: BaseException) -> Callable[[Any], Any]:
+    def broken_function(request: Any) -> Any:
+        raise error
+
+    return broken_function
+
+
+ERRORS = [
+    ZeroDivisionError("a mistake"),
+    Unprintable(),
+    SystemExit(3),
+    asyncio.CancelledError(),
+    BaseException("x" * 10**6),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("role", ["match=", "reply()"])
+def test_a_function_that_raises_fails_the_test(error: BaseException, role: str, played: Play) -> None:
+    """The client gets an error object at once and does not retry; the test's failure names the function."""
+
+    async def act(client: AsyncOpenAI, script: Script) -> None:
+        if role == "match=":
+            script.when(match=raising(error)).reply("never")
+        script.reply(raising(error) if role == "reply()" else "not this either").reply("still served")
+        with pytest.raises(InternalServerError, match="broken_function") as caught:
+            await client.chat.completions.create(messages=HI, model="m")
+        assert caught.value.code == "script_failed"
+        (explained,) = script.unexpected
+        assert f"the function passed as {role}" in explained or f"the function passed to {role}" in explained
+        assert f"broken_function ({__file__}:" in explained
+        assert type(error).__name__ in explained
+        assert "raise error" in explained  # the end of the traceback
+        assert len(explained) < 5_000
+        script.unexpected.clear()
+        if role == "reply()":
+            assert (await client.chat.completions.create(messages=HI, model="m")).text == "still served"
+
+    played(act, max_retries=2)
+
+
+def test_matchers_that_are_not_functions_of_truth(played: Play) -> None:
+    """An asynchronous function would match everything, and some objects have no truth value."""
+
+    async def later(request: Any) -> bool:
+        return False
+
+    async def act(client: AsyncOpenAI, script: Script) -> None:
+        for match, words in ((later, "is asynchronous"), (lambda request: Undecided(), "ambiguous")):
+            script.clear()
+            script.when(match=match).reply("never")  # type: ignore[arg-type]
+            with pytest.raises(InternalServerError, match=words):
+                await client.chat.completions.create(messages=HI, model="m")
+        script.clear()
+
+    played(act)
+
+
+def test_a_matcher_that_scripts_an_answer(played: Play) -> None:
+    """It may use the script, even from another thread; it is not asked where an earlier expectation fits."""
+
+    async def act(client: AsyncOpenAI, script: Script) -> None:
+        asked: list[Any] = []
+
+        def note(request: Any) -> bool:
+            asked.append(request)
+            thread = threading.Thread(target=script.reply, args=("scripted meanwhile",))
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+            return False
+
+        script.when(contains="sky").reply("first")
+        script.when(match=note).reply("never")
+        script.reply("second")
+        for number, expected in enumerate(("first", "second", "scripted meanwhile")):
+            assert (await client.chat.completions.create(messages=HI, model="m")).text == expected
+            assert len(asked) == number
+
+    played(act)
+
+
+@pytest.mark.parametrize("value", [object(), {"a": {1, 2}}, {"text": object()}], ids=["object", "set", "nested"])
+def test_an_answer_that_cannot_be_sent(value: Any, played: Play) -> None:
+    """It is refused with the reason, whether scripted or returned by a function."""
+
+    async def act(client: AsyncOpenAI, script: Script) -> None:
+        script.reply(json=value).reply(lambda request: value).respond(FakeAnswer(headers={"x-a": "\u20ac"}))
+        for words in ("not JSON serializable", "not JSON serializable", "can't encode"):
+            with pytest.raises(OpenAIError, match=words):
+                await client.chat.completions.create(messages=HI, model="m")
+        script.unexpected.clear()
 
     played(act)
 

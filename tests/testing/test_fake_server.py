@@ -220,19 +220,6 @@ def test_over_tls() -> None:
     run(main())
 
 
-def test_a_function_that_raises_is_told_to_the_test() -> None:
-    """The client sees a closed connection, the test the exception."""
-
-    def wrong(request: Any) -> str:
-        raise ZeroDivisionError("a mistake of the test")
-
-    with pytest.raises(AssertionError, match="a mistake of the test"):
-        with FakeServer() as server:
-            server.reply(wrong)
-            with pytest.raises(OSError):  # noqa: PT011 (of many kinds)
-                ask(server.url)
-
-
 def test_a_port_that_is_taken_is_an_error_at_once() -> None:
     """Of the caller, not of the thread."""
     with FakeServer() as server, pytest.raises(OSError, match="in use"):
@@ -300,6 +287,17 @@ def test_unexpected_and_raised(openai_server):
     ask("the sun")
 
 
+def is_about_the_moon(request):
+    return request.json()["topic"] == "moon"
+
+
+def test_broken_matcher(openai_server):
+    openai_server.when(match=is_about_the_moon).reply("Grey.")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        ask("the sky")
+    caught.value.close()
+
+
 def test_nothing_stays():
     assert "OPENAI_BASE_URL" not in os.environ
 """
@@ -337,12 +335,14 @@ def test_the_plugin(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": path, "http_proxy": "http://127.0.0.1:9", "COLUMNS": "200"},
     )  # fmt: skip
     summary = done.stdout.splitlines()[-1]
-    assert summary.startswith("2 failed, 3 passed in"), done.stdout  # and no error of a fixture beside them
+    assert summary.startswith("3 failed, 3 passed in"), done.stdout  # and no error of a fixture beside them
     assert done.stdout.count("unexpected request: POST /v1/chat/completions") == 3  # one in the summary
     assert "'moon' is not in" in done.stdout
     assert "| the sky" in done.stdout
     assert "HTTPError: HTTP Error 501" in done.stdout
     assert "Captured openai_server call" in done.stdout
+    assert "the function passed as match= is_about_the_moon (" in done.stdout
+    assert 'return request.json()["topic"] == "moon"' in done.stdout
 
 
 @pytest.mark.parametrize(

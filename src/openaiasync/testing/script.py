@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import inspect
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ..transport.canonical import diff_lines
@@ -27,6 +29,27 @@ _MALFORMED = {
 }
 
 Function = Callable[[AnyRequest], Any]
+_FRAMES = -8  # frames of a traceback that a failure shows, the last ones
+_LONGEST = 4_000  # characters of it
+
+
+class FunctionFailed(Exception):
+    """A function of the test raised, or returned what it may not; the message names it."""
+
+
+def _named(function: Callable[..., Any]) -> str:
+    """Return the name of a function, and where it is defined."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def _raised(role: str, function: Callable[..., Any], error: BaseException) -> FunctionFailed:
+    """Return the failure for what a function raised, with the end of its traceback."""
+    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    text = "".join(traceback.format_exception(type(error), error, below, limit=_FRAMES)).rstrip()
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}\n...\n{text[-_LONGEST // 2 :]}"
+    return FunctionFailed(f"{role} {_named(function)} raised an exception:\n{text}")
 
 
 @dataclass(kw_only=True)
@@ -42,7 +65,10 @@ class Matcher:
     match: Callable[[Any], bool] | None = None
 
     def misses(self, request: AnyRequest) -> list[tuple[str, Any, Any]]:
-        """Yield each mismatch: its name, the expected value, and the request's value."""
+        """Return each mismatch: its name, the expected value, and the request's value.
+
+        Raises `FunctionFailed` if the function `match` raises.
+        """
         given = body_fields(request)
         found: list[tuple[str, Any, Any]] = []
         if self.method is not None and request.method != self.method.upper():
@@ -59,15 +85,29 @@ class Matcher:
         for name, value in (self.body or {}).items():
             if name not in given or given[name] != value:
                 found.append((name, value, given.get(name)))
-        if self.match is not None and not self.match(request):
-            found.append(
-                ("match", getattr(self.match, "__name__", repr(self.match)), "a request that the function refuses")
-            )
+        if self.match is not None and not _matches(self.match, request):
+            found.append(("match", _named(self.match), "a request for which the function returns false"))
         return found
 
     def __str__(self) -> str:
         given = {name: value for name, value in vars(self).items() if value is not None}
-        return ", ".join(f"{name}={value!r}" for name, value in given.items())
+        shown = {name: _named(value) if name == "match" else repr(value) for name, value in given.items()}
+        return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def _matches(match: Callable[[Any], bool], request: AnyRequest) -> bool:
+    """Return whether a function returns true for a request. Raises `FunctionFailed`."""
+    try:
+        found: Any = match(request)
+        if not inspect.isawaitable(found):
+            return bool(found)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # `pytest.fail` and `SystemExit`, too: they would end the server's thread
+        raise _raised("the function passed as match=", match, error) from None
+    if isinstance(found, Coroutine):
+        found.close()
+    raise FunctionFailed(f"the function passed as match= is asynchronous: {_named(match)}. Give a plain function.")
 
 
 @dataclass(kw_only=True)
@@ -222,7 +262,8 @@ class Script(Replies):
     """Expectations in order, which a `FakeServer` and a `FakeTransport` answer from.
 
     The first expectation that matches a request and is not used up answers it; expectations added after `when` come
-    before the others. A request without one is refused and kept in `unexpected` with an explanation.
+    before the others. A request without one is refused and kept in `unexpected` with an explanation, and so is a
+    request for which a function of the test (``when(match=...)``, ``reply(function)``) raises.
     """
 
     def __init__(self) -> None:
@@ -294,32 +335,39 @@ class Script(Replies):
             self.unexpected.clear()
 
     async def __call__(self, request: AnyRequest) -> FakeAnswer:
-        """Return the answer to a request, using up its expectation. An unexpected request is refused with status
-        501."""
-        found = self._take(request)
-        if found is None:
-            return self._refuse(explain(request, self.expectations))
+        """Return the answer to a request, using up its expectation.
+
+        An unexpected request is refused with status 501, one for which a function of the test raises with status 500.
+        """
+        found: Expectation | None = None
         try:
+            found = self._take(request)
+            if found is None:
+                return self._refuse(explain(request, self.expectations))
             says: Any = found.says
-            if callable(says):
-                says = says(request)
-                says = await says if inspect.isawaitable(says) else says
-            return _answer(request, says)
+            return _answer(request, await _result_of(says, request) if callable(says) else says)
         except UnfitAnswer as error:
             return self._refuse(f"{found}: {error}")
+        except FunctionFailed as error:
+            message = f"{request.method} {request.path} got no answer: {error}"
+            return self._refuse(message, 500, "script_failed")
 
     def _take(self, request: AnyRequest) -> Expectation | None:
-        with self._lock:
-            fit = [one for one in self.expectations if one.left and not one.matcher.misses(request)]
-            found = next((one for one in fit if str(one.matcher)), fit[0] if fit else None)
-            if found is not None:
-                found.used += 1
-            return found
+        while True:
+            with self._lock:  # not held while functions of the test run: they may script further answers
+                left = sorted((one for one in self.expectations if one.left), key=lambda one: not str(one.matcher))
+            found = next((one for one in left if not one.matcher.misses(request)), None)
+            if found is None:
+                return None
+            with self._lock:
+                if found.left:
+                    found.used += 1
+                    return found
 
-    def _refuse(self, message: str) -> FakeAnswer:
+    def _refuse(self, message: str, status: int = 501, code: str = "unexpected_request") -> FakeAnswer:
         self.unexpected.append(message)
-        body = error_body(message, "unexpected_request", "unexpected_request")
-        return FakeAnswer(status=501, json=body, headers={"X-Should-Retry": "false"})
+        body = error_body(message, code, code)
+        return FakeAnswer(status=status, json=body, headers={"X-Should-Retry": "false"})
 
 
 class _When(Replies):
@@ -332,12 +380,35 @@ class _When(Replies):
         return self
 
 
+async def _result_of(function: Function, request: AnyRequest) -> Any:
+    """Return what a function passed to `reply` says. Raises `FunctionFailed`."""
+    try:
+        says = function(request)
+        return await says if inspect.isawaitable(says) else says
+    except (UnfitAnswer, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the client has left
+        raise _raised("the function passed to reply()", function, error) from None
+
+
 def _answer(request: AnyRequest, says: Any) -> FakeAnswer:
+    """Return the answer to a request. Raises `UnfitAnswer` if it cannot be sent."""
     if isinstance(says, FakeAnswer):
-        return says
-    if isinstance(says, Scripted):
-        return render(request, says)
-    return render(request, Scripted(text=says) if isinstance(says, str) else Scripted(json=says))
+        answer = says
+    elif isinstance(says, Scripted):
+        answer = render(request, says)
+    else:
+        answer = render(request, Scripted(text=says) if isinstance(says, str) else Scripted(json=says))
+    if answer.events is not None and not isinstance(answer.events, Sequence):
+        answer = replace(answer, events=list(answer.events))
+    try:
+        answer.raw_fields(), answer.pieces()
+    except (TypeError, ValueError, RecursionError, AttributeError) as error:
+        raise UnfitAnswer(f"the answer cannot be sent: {error}") from None
+    return answer
 
 
 def _broken(request: AnyRequest, text: str, after: int, *, hang: bool = False) -> FakeAnswer:
