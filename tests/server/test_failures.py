@@ -274,13 +274,153 @@ def test_a_line_of_a_batch_that_is_nested_too_deep() -> None:
     assert (answer.status, answer.error()["code"]) == (400, "invalid_json_line")
 
 
-def test_failures_are_shown_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
-    """With `debug` the client sees the text, even one that JSON cannot carry."""
-    caplog.set_level(logging.CRITICAL, "openaiasync.server")  # nor can the reports of parallel test processes
+class Unprintable(Exception):
+    """An exception without a text, as those of some database drivers are."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+ONE_UNPRINTABLE = f"ExceptionGroup: one (1 sub-exception)\n    {__name__}.Unprintable: <exception str() failed>"
+
+
+def nested(depth: int) -> BaseException:
+    error: BaseException = ValueError("innermost")
+    for level in range(depth):
+        error = BaseExceptionGroup(f"level {level}", [error] * 9)
+    return error
+
+
+def noted() -> Exception:
+    error = LookupError("no such voice")
+    error.add_note("the voices are a and b")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("wrong \ud800"), "ValueError: wrong \\ud800"),
+        (KeyError("a"), "KeyError: 'a'"),
+        (noted(), "LookupError: no such voice\nthe voices are a and b"),
+        (Unprintable(), f"{__name__}.Unprintable: <exception str() failed>"),
+        (ValueError("x" * 10_000_000), f"ValueError: {'x' * 1988}… (10000012 characters)"),
+        (
+            ExceptionGroup("two", [ValueError("a"), ExceptionGroup("one", [Unprintable()])]),
+            f"ExceptionGroup: two (2 sub-exceptions)\n  ValueError: a\n  {ONE_UNPRINTABLE}",
+        ),
+        (SystemExit(3), "SystemExit: 3"),
+        (asyncio.CancelledError("by the handler"), "asyncio.exceptions.CancelledError: by the handler"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_failures_are_shown_for_debugging(error: BaseException, shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With `debug` the client sees type, text and notes, bounded, even of an exception whose text cannot be made."""
+    caplog.set_level(logging.CRITICAL, "openaiasync.server")  # reports of parallel test processes are JSON, too
     app = Server(debug=True)
-    app.chat("m")(handlers(ValueError("wrong \ud800"), [])["coroutine"])
+    made = handlers(error, ["one "])
+    app.chat("stream")(made["generator"])
+    app.chat("m")(made["coroutine"])
+    app.embedding("e")(made["plain"])
+    whole, streamed, vectors = answers(
+        app,
+        (CHAT_PATH, ask()),
+        (CHAT_PATH, ask("stream", stream=True)),
+        ("/v1/embeddings", {"model": "e", "input": "a"}),
+    )
+    assert [whole.error()["message"], vectors.error()["message"]] == [shown, shown]
+    assert json.loads(streamed.body.decode().split("\n\n")[-2].removeprefix("data: "))["error"]["message"] == shown
+
+
+def test_groups_within_groups_are_shown_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    """Nine in each of six levels would be half a million lines."""
+    caplog.set_level(logging.CRITICAL, "openaiasync.server")
+    app = Server(debug=True)
+    app.chat("m")(handlers(nested(6), [])["coroutine"])
     (answer,) = answers(app, (CHAT_PATH, ask()))
-    assert answer.error()["message"] == "ValueError: wrong \\ud800"
+    message = answer.error()["message"]
+    assert message.startswith("ExceptionGroup: level 5 (9 sub-exceptions)\n  ExceptionGroup: level 4")
+    assert "and 1 more" in message
+    assert len(message) < 2_100
+
+
+def test_exceptions_whose_text_cannot_be_made_are_hidden_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Without `debug` they are a 500 like any other, and the log has the traceback."""
+    app = Server()
+    for name, handler in handlers(Unprintable(), []).items():
+        app.chat(name)(handler)
+    for answer in answers(app, *((CHAT_PATH, ask(name)) for name in app.model_names())):
+        assert answer.error()["message"] == "The server failed to answer this request."
+    assert len([record for record in caplog.records if record.exc_info]) == 4
+    assert "<exception str() failed>" in caplog.text
+
+
+def test_an_http_error_of_a_task_group() -> None:
+    """One that a task raises reaches the client as if the handler had raised it; beside another failure it is a 500."""
+    app = Server()
+
+    async def refuse(status: int) -> None:
+        raise HTTPError(status, "no credit left", code="insufficient_quota")
+
+    async def fail() -> None:
+        raise ValueError("a secret")
+
+    @app.chat("one")
+    async def one(request: Any) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse(402))
+        return "never"
+
+    @app.chat("two")
+    async def two(request: Any) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse(402))
+            group.create_task(fail())
+        return "never"
+
+    refused, failed = answers(app, (CHAT_PATH, ask("one")), (CHAT_PATH, ask("two")))
+    assert (refused.status, refused.error()["code"]) == (402, "insufficient_quota")
+    assert (failed.status, failed.error()["message"]) == (500, "The server failed to answer this request.")
+
+
+def test_a_keyboard_interrupt_of_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not the user's Ctrl-C, which only the main thread gets, and does not end the server."""
+    app = Server()
+    made = handlers(KeyboardInterrupt(), ["one "])
+    app.chat("plain")(made["plain"])
+    app.chat("lazy")(made["plain_generator"])
+    plain, lazy, streamed = answers(
+        app, (CHAT_PATH, ask("plain")), (CHAT_PATH, ask("lazy")), (CHAT_PATH, ask("lazy", stream=True))
+    )
+    assert plain.status == lazy.status == 500
+    assert b"The server failed to finish this answer." in streamed.body
+    assert "the handler raised KeyboardInterrupt" in caplog.text
+
+
+def test_a_keyboard_interrupt_of_the_event_loop_ends_the_server() -> None:
+    """In the main thread it may be Ctrl-C, so it reaches the caller of the server; the client gets an error object."""
+    app = Server()
+    app.chat("m")(handlers(KeyboardInterrupt(), [])["coroutine"])
+    received = b""
+
+    async def main() -> None:
+        nonlocal received
+        async with serve(app, grace=0.0) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            try:
+                writer.write(request("POST", CHAT_PATH, ask()))
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                received = await asyncio.wait_for(reader.read(65536), 10)
+                raise
+            finally:
+                writer.close()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main())
+    assert b'"message":"The server failed to answer this request."' in received
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from ..lazy import resolve_annotations
 from ..storage.threads import in_thread
 from .asgi import Receive, Scope, Send
 from .context import RequestContext
-from .errors import HTTPError
+from .errors import HTTPError, described
 from .handlers import KINDS, Handler, HandlerRegistry
 from .http import HTTPServer, serve, serve_until_signal
 from .operations import PUBLIC, operation, routes
@@ -489,7 +489,7 @@ class Server:
                     await self.batches.close()
         except Exception as error:
             _log.exception("The lifespan of the server failed")
-            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+            await send({"type": f"lifespan.{phase}.failed", "message": described(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from .asgi import Receive, Scope, Send
-from .errors import HTTPError
+from .errors import HTTPError, described, http_error_in
 from .form import UploadedFile, body_of, parse_boundary, parse_form
 from .ids import random_hex
 from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
@@ -207,8 +207,8 @@ class RequestContext:
         set to `debug`. A handler may raise anything: `SystemExit` must not end the server, and a `CancelledError` while
         this task is not being cancelled is a failure like any other, such as that of a task which the handler awaited.
         """
-        if isinstance(error, HTTPError):
-            return error
+        if (given := http_error_in(error)) is not None:
+            return given
         if isinstance(error, KeyboardInterrupt):
             return None
         if isinstance(error, asyncio.CancelledError):
@@ -216,7 +216,7 @@ class RequestContext:
             if task is None or task.cancelling():
                 return None
         _log.error("%s failed", self.operation or "an unknown route", exc_info=error)
-        return HTTPError(500, f"{type(error).__name__}: {error}" if self.debug else message)
+        return HTTPError(500, described(error) if self.debug else message)
 
     async def send_pieces(self, pieces: AsyncGenerator[bytes], fields: Callable[[bytes], bytes]) -> None:
         """Respond with bytes as they are produced. `fields` returns the media type for the first of them.

@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from ..core.http.grammar import FIELD_TEXT, TOKEN
 
-__all__ = ["HTTPError"]
-
+__all__ = ["HTTPError", "described", "http_error_in"]
 
 _NAME: Final = re.compile(TOKEN.encode())
 _VALUE: Final = re.compile(FIELD_TEXT.encode())
+_LONGEST: Final = 2_000  # characters of an exception that is shown to a client
+_MEMBERS: Final = 8  # exceptions of a group that are shown, and levels of groups in groups; in all its square
 
 
 def _text(value: object) -> str:
     """Return a text that JSON in UTF-8 can carry: no lone surrogates; the value may be another exception."""
     return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def described(error: BaseException) -> str:
+    """Return type, text and notes of an exception, and those of the exceptions in a group, in at most 2,000 characters.
+
+    Never raises, even if the text of the exception does.
+    """
+    text = "\n".join(islice(_lines(error, 0), _MEMBERS**2))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+def _lines(error: BaseException, depth: int) -> Iterator[str]:
+    # `format_exception_only` has a placeholder for a text that cannot be made.
+    yield "  " * depth + "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, BaseExceptionGroup) and depth < _MEMBERS:
+        members: tuple[BaseException, ...] = error.exceptions
+        for member in members[:_MEMBERS]:
+            yield from _lines(member, depth + 1)
+        if len(members) > _MEMBERS:
+            yield f"{'  ' * (depth + 1)}and {len(members) - _MEMBERS} more"
+
+
+def http_error_in(error: BaseException) -> HTTPError | None:
+    """Return the `HTTPError` that an exception is, or that is all a group holds, as the group of an `asyncio.TaskGroup`
+    whose task raised it; `None` for anything else.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, HTTPError) else None
 
 
 class HTTPError(Exception):

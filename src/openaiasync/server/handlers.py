@@ -239,8 +239,10 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     except RuntimeError:  # the system cannot start another thread
         free.release()
         raise
-    if isinstance(error, StopIteration):
-        raise RuntimeError("the handler raised StopIteration") from error  # a coroutine cannot raise it (PEP 479)
+    # A coroutine cannot raise StopIteration (PEP 479). KeyboardInterrupt would end the event loop; in a thread it is not
+    # the user's Ctrl-C.
+    if isinstance(error, StopIteration | KeyboardInterrupt):
+        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
     if error is not None:
         raise error
     return result
