@@ -399,30 +399,6 @@ def test_a_keyboard_interrupt_of_a_thread(caplog: pytest.LogCaptureFixture) -> N
     assert "the handler raised KeyboardInterrupt" in caplog.text
 
 
-def test_a_keyboard_interrupt_of_the_event_loop_ends_the_server() -> None:
-    """In the main thread it may be Ctrl-C, so it reaches the caller of the server; the client gets an error object."""
-    app = Server()
-    app.chat("m")(handlers(KeyboardInterrupt(), [])["coroutine"])
-    received = b""
-
-    async def main() -> None:
-        nonlocal received
-        async with serve(app, grace=0.0) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            try:
-                writer.write(request("POST", CHAT_PATH, ask()))
-                await asyncio.sleep(100)
-            except asyncio.CancelledError:
-                received = await asyncio.wait_for(reader.read(65536), 10)
-                raise
-            finally:
-                writer.close()
-
-    with pytest.raises(KeyboardInterrupt):
-        run(main())
-    assert b'"message":"The server failed to answer this request."' in received
-
-
 @pytest.mark.parametrize(
     "result",
     [

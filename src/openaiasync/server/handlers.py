@@ -239,8 +239,8 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     except RuntimeError:  # the system cannot start another thread
         free.release()
         raise
-    # A coroutine cannot raise StopIteration (PEP 479). KeyboardInterrupt would end the event loop; in a thread it is not
-    # the user's Ctrl-C.
+    # A coroutine cannot raise StopIteration (PEP 479). KeyboardInterrupt would end the event loop; in a thread it
+    # is not the user's Ctrl-C.
     if isinstance(error, StopIteration | KeyboardInterrupt):
         raise RuntimeError(f"the handler raised {type(error).__name__}") from error
     if error is not None:
