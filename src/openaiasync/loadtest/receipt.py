@@ -18,7 +18,7 @@ import msgspec
 
 from ..bulk.batch_file import as_object
 from ..core.codec.endpoint import Request
-from ..core.http.sse import EventReader, SSEError, is_done
+from ..core.http.sse import EventReader, is_done
 from ..core.model.headers import Headers
 from ..core.policy.estimate import usage_of
 from ..engine.call import Call
@@ -32,7 +32,7 @@ from .results import Measured
 __all__ = ["Received", "kind_of", "open_answer"]
 
 _CAP = 1 << 30  # bytes of one answer
-_SLICE = 32  # events that are decoded without a turn of the event loop in between
+_SLICE = 64  # events that are decoded without a turn of the event loop in between
 
 
 class _DeltaTokens(msgspec.Struct, gc=False):
@@ -63,7 +63,7 @@ class _ChunkTokens(msgspec.Struct, gc=False):
     error: Any = None
 
 
-_decode_chunk = msgspec.json.Decoder(_ChunkTokens).decode
+_decode_chunks = msgspec.json.Decoder(list[_ChunkTokens]).decode
 
 
 class TimedResponse:
@@ -74,7 +74,7 @@ class TimedResponse:
     def __init__(self, response: TransportResponse, clock: Callable[[], float]) -> None:
         self._response = response
         self._clock = clock
-        self._arrivals: Iterator[tuple[float, list[bytes]]] | None = None
+        self._arrivals: Iterator[tuple[float, bytes]] | None = None
         self._failure: TransportError | None = None
         self.at: float = 0.0
         self.end: float = 0.0
@@ -90,8 +90,8 @@ class TimedResponse:
         if isinstance(response, TimedExchange):
             call.expect_event(response)
             self._failure = await response.receive_all(_CAP, call.timeouts.stall)
-            self._arrivals = response.arrivals()
-            self.at = response.times[-1]
+            self._arrivals = zip(*response.arrivals(), strict=True)
+            self.at = response.received_at
             self.end = self.at if self._failure is None else self._clock()
 
     @property
@@ -102,8 +102,8 @@ class TimedResponse:
         fields = Headers(self.raw_fields)
         return fields.get("content-type", "").startswith("text/event-stream") and not fields.get("content-encoding")
 
-    def arrivals(self) -> Iterator[tuple[float, list[bytes]]]:
-        """Yield the time of each read with its pieces, from the beginning."""
+    def arrivals(self) -> tuple[list[float], list[bytes]]:
+        """Return the times of all pieces of the body, and the pieces."""
         assert isinstance(self._response, TimedExchange)
         return self._response.arrivals()
 
@@ -127,8 +127,8 @@ class TimedResponse:
             return pieces
         arrival = next(self._arrivals, None)
         if arrival is not None:
-            self.at, pieces = arrival
-            return pieces
+            self.at, piece = arrival
+            return [piece]
         if self._failure is not None:
             raise self._failure
         self.ended = True
@@ -203,7 +203,7 @@ def open_answer(engine: Engine, request: Request, clock: Callable[[], float]) ->
         answer = engine.receive(call, response)
         if answer.__class__ is CoroutineType:
             answer = await answer
-        end = response.times[-1] if isinstance(response, TimedExchange) else clock()
+        end = response.received_at if isinstance(response, TimedExchange) else clock()
         return Received(call, end, answer=answer)
 
     return Call(engine, request).run(receive)
@@ -212,29 +212,35 @@ def open_answer(engine: Engine, request: Request, clock: Callable[[], float]) ->
 async def _read_plain(response: TimedResponse, one: Measured) -> list[float] | None:
     """Do as `_read_stream` for a stream of plain chunks with a proper end; return `None` for any other, unread."""
     gaps: list[float] = []
-    reader = EventReader()
     first = last = 0.0
-    chunks = events = 0
+    chunks = 0
     usage: _UsageCounts | None = None
     finished = False
     try:
-        for at, pieces in response.arrivals():
-            for event in reader.feed(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
-                events += 1
-                if not isinstance(event, bytes):
-                    return None
-                if event[:1] != b"{":
-                    if is_done(event):
-                        continue
-                    return None
-                chunk = _decode_chunk(event)
+        for times, events in _plain_events(*response.arrivals()):
+            if is_done(events[-1]):
+                events.pop()
+            # One call decodes them all, for less than half of what a call for each would cost.
+            decoded = _decode_chunks(b"[%b]" % b",".join(events))
+            if len(decoded) != len(events):
+                return None
+            for at, chunk in zip(times, decoded, strict=False):
+                has_tokens = False
+                for choice in chunk.choices:
+                    if choice.finish_reason:
+                        finished = True
+                        if choice.finish_reason == "error":
+                            return None
+                    if choice.error is not None:
+                        return None
+                    delta = choice.delta
+                    if delta is None:
+                        has_tokens = has_tokens or bool(choice.text)
+                    elif delta.content or _has_delta(delta):
+                        has_tokens = True
                 if chunk.error is not None:
                     return None
-                for choice in chunk.choices:
-                    if choice.error is not None or choice.finish_reason == "error":
-                        return None
-                    finished = finished or bool(choice.finish_reason)
-                if has_token(chunk):
+                if has_tokens:
                     if chunks:
                         gaps.append(at - last)
                     else:
@@ -243,9 +249,8 @@ async def _read_plain(response: TimedResponse, one: Measured) -> list[float] | N
                     last = at
                 if chunk.usage is not None:
                     usage = chunk.usage
-                if not events % _SLICE:
-                    await asyncio.sleep(0)
-    except (ValueError, SSEError):
+            await asyncio.sleep(0)
+    except ValueError:
         return None
     if not finished:
         return None
@@ -255,6 +260,27 @@ async def _read_plain(response: TimedResponse, one: Measured) -> list[float] | N
     if usage is not None:
         one.input, one.output = usage.prompt_tokens, usage.completion_tokens
     return gaps
+
+
+def _plain_events(times: list[float], pieces: list[bytes]) -> Iterator[tuple[list[float], list[bytes]]]:
+    """Yield the data of events, some dozens at a time, with the times of the pieces that completed them.
+
+    Raises `ValueError` for an event with a name, and for one over the limit.
+    """
+    reader = EventReader()
+    stamps: list[float] = []
+    events: list[bytes] = []
+    for at, piece in zip(times, pieces, strict=True):
+        for event in reader.feed(piece):
+            if not isinstance(event, bytes):
+                raise ValueError("an event with a name")
+            stamps.append(at)
+            events.append(event)
+        if len(events) >= _SLICE:
+            yield stamps, events
+            stamps, events = [], []
+    if events:
+        yield stamps, events
 
 
 async def _read_stream(stream: AsyncStream[Any], response: TimedResponse, one: Measured) -> list[float]:
@@ -301,15 +327,19 @@ def has_token(item: Any) -> bool:
         if delta is None:
             if getattr(choice, "text", None):
                 return True
-        elif (
-            delta.content
-            or delta.tool_calls
-            or getattr(delta, "reasoning_content", None)
-            or getattr(delta, "reasoning", None)
-            or delta.refusal
-        ):
+        elif _has_delta(delta):
             return True
     return False
+
+
+def _has_delta(delta: Any) -> bool:
+    return bool(
+        delta.content
+        or delta.tool_calls
+        or getattr(delta, "reasoning_content", None)
+        or getattr(delta, "reasoning", None)
+        or delta.refusal
+    )
 
 
 def kind_of(error: OpenAIError) -> tuple[str, str]:

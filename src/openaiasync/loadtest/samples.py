@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable
+from math import floor, log2
 
 import msgspec
 
 __all__ = ["Distribution", "Samples"]
 
 EXACT = 8192  # values that are kept one by one
-_STEPS = 256  # buckets for each factor of two: a bucket is at most 1/256 wide, by its lower bound
+_STEPS = 256  # buckets for each factor of two
 _ZERO = -1 << 20  # the bucket of zero and of negative values
 
 
@@ -29,10 +31,10 @@ class Distribution(msgspec.Struct, kw_only=True):
 
 
 class Samples:
-    """A collection of values of which quantiles are asked: exact up to 8,192 values, then in buckets 0.4 % wide.
+    """A collection of values of which quantiles are asked: exact up to 8,192 values, then in buckets 0.3 % wide.
 
-    Buckets are spaced by the binary exponent, as in an HDR histogram: memory depends on the range of the values, not on
-    their number. Mean, minimum and maximum stay exact.
+    Buckets are spaced by the logarithm, as in an HDR histogram: memory depends on the range of the values, not on their
+    number. Mean, minimum and maximum stay exact.
     """
 
     __slots__ = ("_buckets", "_exact", "_sorted", "count", "largest", "smallest", "total")
@@ -44,7 +46,7 @@ class Samples:
         self.largest: float = -math.inf
         self._exact: array[float] | None = array("d")
         self._sorted = False
-        self._buckets: dict[int, int] = {}
+        self._buckets: Counter[int] = Counter()
         self.extend(values)
 
     def add(self, value: float) -> None:
@@ -68,14 +70,7 @@ class Samples:
                 return
             self._exact = None
             added = exact.tolist()
-        buckets, frexp = self._buckets, math.frexp
-        for value in added:
-            if value > 0:
-                mantissa, exponent = frexp(value)
-                at = exponent * _STEPS + int((mantissa - 0.5) * (2 * _STEPS))
-            else:
-                at = _ZERO
-            buckets[at] = buckets.get(at, 0) + 1
+        self._buckets.update([floor(log2(value) * _STEPS) if value > 0 else _ZERO for value in added])
 
     def quantile(self, share: float) -> float:
         """Return the smallest value that at least this share of all values does not exceed; NaN without values."""
@@ -117,5 +112,4 @@ class Samples:
 def _middle(at: int) -> float:
     if at == _ZERO:
         return 0.0
-    exponent, step = divmod(at, _STEPS)
-    return math.ldexp(0.5 + (step + 0.5) / (2 * _STEPS), exponent)
+    return float(2 ** ((at + 0.5) / _STEPS))
