@@ -1,4 +1,4 @@
-"""An exchange with the times of its bytes: the same pieces and errors as without them, each with the time of its read."""
+"""An exchange with the times of its bytes: the same pieces and errors as without, each with the time of its read."""
 
 from __future__ import annotations
 
