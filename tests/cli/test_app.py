@@ -255,6 +255,15 @@ def test_a_stdout_that_is_closed_or_full(server: ServerThread, arguments: list[s
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_stderr_that_is_full(server: ServerThread) -> None:
+    """A note that cannot be written does not end the command: the answer is on stdout, and the exit code is 0."""
+    command = ["/bin/sh", "-c", 'exec "$@" 2>/dev/full', "sh", *COMMAND, "chat", "say one"]
+    env = environment(OPENAI_BASE_URL=server.base_url)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=30, check=False, env=env)
+    assert (done.returncode, done.stdout) == (0, b"one\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_all_standard_files_closed(server: ServerThread) -> None:
     """Without stdin, stdout and stderr a command still ends with its exit code, and writes into no socket."""
     program = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]

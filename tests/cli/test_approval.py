@@ -48,11 +48,22 @@ def test_functions_of_a_file(tools: str) -> None:
     assert offered == ["add", "forget"]
 
 
+def test_functions_as_code(tmp_path: Path) -> None:
+    """`--functions` takes the code itself, too; a template keeps it as it is."""
+    with spied(calls("add", '{"a": 2, "b": 40}')) as (server, spy):
+        where = ("-m", "demo-chat", "--base-url", server.base_url)
+        assert inside("chat", "add", "--functions", TOOLS, *where).stdout == "It told me 42\n"
+        inside("chat", "--functions", "def f(a: int) -> int: return a", "--save", "coded")
+        inside("chat", "hi", "-t", "coded", *where)
+        offered = [tool["function"]["name"] for tool in spy.bodies("/chat/completions")[-1]["tools"]]
+    assert offered == ["f"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (None, "cannot read the functions"),
-        ("def f(:", "running the file failed"),
+        ("def f(:", "tools.py: line 1: invalid syntax"),
         ("raise KeyError('x')", "KeyError('x')"),
         ("import os.path\nfrom json import dumps\n", "defines no function"),
         ("def f(x: 'unknown'): ...", "the function f in"),
@@ -101,6 +112,19 @@ def test_ctrl_c_instead_of_an_approval(tools: str) -> None:
         me.see("Stopped")
         me.prompted(2)
         assert "add: 42" not in me.glass.text
+        assert any(line.startswith("Stopped") for line in me.glass.lines), "on a line of its own"
+        assert me.leave() == 0
+
+
+def test_the_end_of_the_input_denies_a_call(tools: str) -> None:
+    """Ctrl-D at the question is no, and the output goes on in the next line."""
+    with seat("--functions", tools, "--approve", answer=calls("add", '{"a": 2, "b": 40}')) as me:
+        me.type("one\r")
+        me.see("Call add")
+        me.type("\x04")
+        me.prompted(2)
+        assert any(line.startswith("add: ") for line in me.glass.lines)
+        assert "not approve" in me.glass.text
         assert me.leave() == 0
 
 

@@ -131,8 +131,25 @@ def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("caht hi", 'Unknown command "caht". Did you mean "chat"? Try \'openaiasync --help\'.'),
-        ("chat hi --modle x", "Unknown option: --modle. Did you mean --model? Try 'openaiasync chat --help'."),
+        ("caht hi", "there is no command 'caht'; did you mean chat? Try 'openaiasync --help'."),
+        ("hello", "a question is asked with: openaiasync chat hello."),
+        ("chat hi --modle x", "there is no option --modle; did you mean --model? Try 'openaiasync chat --help'."),
+        ("chat hi -q", "there is no option -q. Try"),
+        ("chat hi -f -q", "there is no option -q. Try"),
+        ("chat hi -m", "-m takes a value."),
+        ("chat hi -m a -m b", "-m is given more than once."),
+        ("chat hi -o temperature", "-o takes a name and a value: -o NAME VALUE."),
+        ("chat hi --json=3", "--json takes no value, not '3'."),
+        ("chat hi --timeout -1", "--timeout must be above 0, not -1."),
+        ("embed --batch x", "--batch takes a whole number, not 'x'."),
+        ("embed --batch 0", "--batch must be at least 1, not 0."),
+        ("embed --format jsno", "--format takes text, csv, tsv, json or jsonl, not 'jsno'; did you mean json?"),
+        ("run rows.jsonl", "run needs --out."),
+        ("logs lst", "logs does not take lst; did you mean list?"),
+        ("keys sett x secret", "keys does not take sett; did you mean set?"),
+        ("keys set x secret", "a key is not an argument"),
+        ("similar v.db two words", "openaiasync similar v.db 'two words'"),
+        ("image blue --option n 2", "--option n: use --number"),
         ("embed hello world", "echo 'hello world' | openaiasync embed"),
         (
             "similar cat --store v.db",
@@ -151,6 +168,7 @@ def test_advice_for_a_mistyped_line(line: str, text: str) -> None:
     assert done.returncode == 2
     assert one_line(done.stderr)
     assert text in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_a_parameter_with_an_equals_sign() -> None:

@@ -88,19 +88,21 @@ def test_every_kind_of_call_is_logged(server: ServerThread, tmp_path: Path, monk
 def test_secrets_are_not_in_the_log(log_file: Path) -> None:
     """Keys and header fields of the command, and what looks like a credential, wherever they stand."""
     key, field = "my-private-0123", "field-value-4567"
-    token = "ghp_0123456789abcdefghijABCDEFGHIJ"
+    token, by_name = "ghp_0123456789abcdefghijABCDEFGHIJ", "plain words 8901"
     text = f"My key is {key} and {token}, the field {field}."
     with spied(anything(f"You said {key}, {token}, {field}.")) as (server, _):
         secret = ("--api-key", key, "--header", f"X-Thing: {field}", "--base-url", server.base_url)
-        body = ("--extra-body", json.dumps({"note": key}), "-o", "user", field)
+        more = {"note": key, "api_key": by_name, "tools": [{"type": "mcp", "headers": {"X-Pass": by_name}}]}
+        body = ("--extra-body", json.dumps(more), "-o", "user", field)
         assert inside("chat", text, "-s", text, *secret, *body, *MODEL).returncode == 0
+        assert inside("chat", "again", *secret, "-m", key).returncode == 0
     with sqlite3.connect(log_file) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
     written = log_file.read_bytes()
-    for one in (key, field, token):
+    for one in (key, field, token, by_name):
         assert one.encode() not in written
-    (entry,) = logged()
+    _, entry = logged()
     assert entry["prompt"].startswith("My key is ")
     assert entry["answer"].startswith("You said ")
 

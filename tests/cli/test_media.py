@@ -67,6 +67,31 @@ def test_a_picture_in_a_named_file(here: Path) -> None:
     assert spy.bodies("/images/generations")[2]["prompt"] == "a fox"
 
 
+def test_a_picture_of_another_type_than_its_file(here: Path) -> None:
+    """The file has the name that was asked for; a warning says what is in it."""
+    with spied(lambda path, body: pictures(PNG)) as (server, _):
+        done = inside("image", "x", "-m", "p", "-o", "red.jpg", "--base-url", server.base_url)
+        right = inside("image", "x", "-m", "p", "-o", "red.png", "--base-url", server.base_url)
+    assert (done.returncode, done.stdout) == (0, "red.jpg\n")
+    assert done.stderr == "Warning: red.jpg is png, not jpg: the server chose the format.\n"
+    assert (here / "red.jpg").read_bytes() == PNG
+    assert right.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [("speak", "one", "-m", "demo-tts"), ("image", "a dot", "-m", "demo-image"), ("transcribe", "in.wav")],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_full_disk_names_the_file(arguments: tuple[str, ...], server: ServerThread, here: Path) -> None:
+    """One line says which file could not be written, and why."""
+    inside("speak", "one", "-m", "demo-tts", "-o", "in.wav", "--base-url", server.base_url)
+    done = inside(*arguments, "-o", "/dev/full", "--base-url", server.base_url)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "openaiasync: cannot write /dev/full: No space left on device"
+
+
 def test_a_picture_is_changed(server: ServerThread, here: Path) -> None:
     """`-i` sends pictures to change: files, or the one on stdin; the result goes to a pipe with `-o -`."""
     assert inside("image", "a red circle", "-o", "a.png", "-m", "demo-image", "--base-url", server.base_url)

@@ -18,7 +18,7 @@ from openaiasync.cli.render import show_turn
 from openaiasync.cli.repl import Repl
 from openaiasync.testing import FakeServer
 
-from .command import refused
+from .command import call, refused
 from .seat import seat
 from .test_chat import chunk, streamed
 
@@ -64,6 +64,20 @@ def test_ctrl_c_stops_the_answer_but_not_the_chat() -> None:
         assert me.leave() == 0
         assert me.asked()[1] == [{"role": "user", "content": "say still here"}]
         assert len(me.asked()) == 2
+
+
+def test_a_home_that_cannot_be_written() -> None:
+    """A conversation without a name goes on without being saved, and says so; one with a name is refused."""
+    nowhere = "/proc/nowhere" if Path("/proc").exists() else "/dev/null/nowhere"
+    with seat("--no-log", XDG_STATE_HOME=nowhere) as me:
+        assert "will not be saved: cannot create the folder" in me.glass.text
+        assert me.say("say one") == "one"
+        assert me.leave() == 0
+    done = call(
+        "chat", "hi", "--session", "mine", "-m", "m", "--base-url", "http://127.0.0.1:9/v1", XDG_STATE_HOME=nowhere
+    )
+    assert done.returncode == 2
+    assert "set XDG_STATE_HOME to another place" in done.stderr
 
 
 def test_an_error_ends_a_turn_only() -> None:

@@ -204,6 +204,17 @@ def test_templates_are_listed_shown_and_removed(settings: Path) -> None:
     assert inside("templates", "show", "sum").returncode == 2
 
 
+def test_groups_list_without_a_subcommand() -> None:
+    """`keys`, `aliases` and `templates` alone are the lists."""
+    inside("keys", "set", "mine", stdin=b"sk-0123456789")
+    inside("aliases", "set", "mini", "demo-chat")
+    inside("chat", "Sum it up.", "--save", "sum")
+    for group in ("keys", "aliases", "templates"):
+        done = inside(group)
+        assert done.returncode == 0
+        assert done.stdout == inside(group, "list").stdout != ""
+
+
 def test_settings_that_change_at_the_same_time() -> None:
     """No change is lost, and the file is whole at every moment."""
     file = SettingsFile("numbers.json")

@@ -197,6 +197,72 @@ def test_another_input_or_file_is_not_continued(server: ServerThread, tmp_path: 
         assert foreign.read_text() == "my notes\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        ("one\nchanged\nthree\n", MODEL, "line 2 of the input"),
+        ("one\n\ntwo\nthree\n", MODEL, "line 3 of the input"),
+        ("one\ntwo\n", MODEL, "ends before line 3"),
+        ("one\ntwo\nthree\nfour\n", ("-m", "other-embed", "--dimensions", "8"), "vectors of demo-embed"),
+        ("one\ntwo\nthree\nfour\n", ("-m", "demo-embed", "--dimensions", "16"), "8 numbers, not of 16"),
+        ("one\ntwo\nthree\nfour\n", ("-m", "demo-embed"), "8 numbers, not of 256"),
+    ],
+    ids=[
+        "a line in the middle",
+        "a line moved",
+        "fewer lines",
+        "another model",
+        "another length",
+        "the default length",
+    ],
+)
+def test_vectors_of_two_runs_do_not_mix(
+    text: str, arguments: tuple[str, ...], words: str, server: ServerThread, tmp_path: Path
+) -> None:
+    """Every line of the file is compared with the input, the model and the length before one is added."""
+    out, source = tmp_path / "v.jsonl", tmp_path / "s.txt"
+    source.write_text("one\ntwo\nthree\n")
+    assert embed(server, str(source), "-o", str(out)).returncode == 0
+    whole = out.read_bytes()
+    source.write_text(text)
+    done = inside("embed", str(source), "-o", str(out), *arguments, "--base-url", server.base_url)
+    assert done.returncode == 2
+    assert one_line(done.stderr)
+    assert words in done.stderr
+    assert "--new" in done.stderr
+    assert out.read_bytes() == whole
+
+
+def test_lines_that_failed_earlier_are_not_forgotten(tmp_path: Path) -> None:
+    """A later run has nothing to send, but says that vectors are missing, and exits with 3 as the first one did."""
+    out, source = tmp_path / "v.jsonl", tmp_path / "s.txt"
+    source.write_text("one\nbad\nthree\n")
+
+    def answer(path: str, body: Any) -> Answer:
+        return refused("bad text") if "bad" in body["input"] else None
+
+    with spied(answer) as (server, spy):
+        assert embed(server, str(source), "-o", str(out)).returncode == 3
+        spy.requests.clear()
+        again = embed(server, str(source), "-o", str(out))
+        assert spy.requests == []
+    assert again.returncode == 3
+    assert "1 lines failed in an earlier run" in again.stderr
+    assert "error" in json.loads(out.read_text().splitlines()[1])
+
+
+def test_a_store_says_which_texts_the_input_has_lost(server: ServerThread, tmp_path: Path) -> None:
+    """They are still found by `similar`, so that the user has to know of them."""
+    path, source = tmp_path / "v.db", tmp_path / "s.txt"
+    source.write_text("one\ntwo\nthree\n")
+    embed(server, str(source), "--store", str(path))
+    source.write_text("one\n")
+    done = embed(server, str(source), "--store", str(path))
+    assert done.returncode == 0
+    assert "2 texts" in done.stderr
+    assert "--new" in done.stderr
+
+
 def test_a_changed_text_and_a_failed_one_are_sent_again(tmp_path: Path) -> None:
     """Of a store: rows whose text is another one now, and rows without a vector."""
     path, source = tmp_path / "v.db", tmp_path / "s.txt"

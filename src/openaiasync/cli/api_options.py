@@ -22,13 +22,14 @@ _SHOWN = 60  # characters of a wrong value that a message shows
 
 
 def api_parameters(
-    endpoint: Endpoint, pairs: Iterable[tuple[str, str]], flags: Mapping[str, str]
+    endpoint: Endpoint, pairs: Iterable[tuple[str, str]], flags: Mapping[str, str], option: str = "-o"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parameters of an operation that the pairs name, and apart from them those that it does not have.
 
     A value is read as the types that the API has for the parameter: ``0.5`` is a number for ``temperature``, a text for
     ``user``. Parameters that the API does not have are sent, too, since other servers have more; a note names the
-    nearest known one. `flags` maps parameters with an option of their command to that option.
+    nearest known one. `flags` maps parameters with an option of their command to that option; `option` is the option of
+    the pairs, for messages.
 
     Raises `CommandError` for a value of another type, and for parameters in `flags`.
     """
@@ -38,14 +39,14 @@ def api_parameters(
     for given, text in pairs:
         name = given.replace("-", "_") if given not in endpoint.known else given
         if name in flags:
-            raise CommandError(f"-o {given}: {flags[name]}")
+            raise CommandError(f"{option} {given}: {flags[name]}")
         if name not in endpoint.known:
-            _note_nearest(given, endpoint)
+            _note_nearest(f"{option} {given}", given, endpoint)
             unknown[given] = _any_value(text)
             continue
         if kinds is None:
             kinds = _kinds(endpoint.name)
-        known[name] = _value(name, text, kinds(name))
+        known[name] = _value(f"{option} {name}", text, kinds(name))
     return known, unknown
 
 
@@ -55,12 +56,12 @@ def _kinds(operation: str) -> Callable[[str], frozenset[str]]:
     return kinds_of_field(operation)
 
 
-def _note_nearest(name: str, endpoint: Endpoint) -> None:
+def _note_nearest(shown: str, name: str, endpoint: Endpoint) -> None:
     from ..core.codec.endpoint import nearest
 
     hint = nearest(name, endpoint.known)
     if hint:
-        note(f"-o {name} is not a parameter of OpenAI's API{hint} It is sent as it is.")
+        note(f"{shown} is not a parameter of OpenAI's API{hint} It is sent as it is.")
 
 
 def _any_value(text: str) -> Any:
@@ -71,7 +72,7 @@ def _any_value(text: str) -> Any:
         return text
 
 
-def _value(name: str, text: str, kinds: frozenset[str]) -> Any:
+def _value(shown: str, text: str, kinds: frozenset[str]) -> Any:
     """Return a text as a value of one of these JSON types. Raises `CommandError`."""
     if not kinds:
         return _any_value(text)
@@ -91,7 +92,7 @@ def _value(name: str, text: str, kinds: frozenset[str]) -> Any:
             return cast("Any", value)
     if "string" in kinds:
         return text
-    raise CommandError(f"-o {name} takes {_described(kinds)}, not {_shortened(text)!r}")
+    raise CommandError(f"{shown} takes {_described(kinds)}, not {_shortened(text)!r}")
 
 
 def _number(word: str, kinds: frozenset[str]) -> int | float | None:

@@ -44,7 +44,8 @@ class Approval:
                     self._always.add(call.name)
                 if answer is not None:
                     return answer or _DENIED
-        return _DENIED  # the end of the input
+        sys.stderr.write("\n")  # the end of the input (Ctrl-D) leaves the cursor behind the question
+        return _DENIED
 
 
 @contextlib.contextmanager
@@ -77,6 +78,9 @@ async def _line(terminal: int, question: str) -> str | None:
     loop.add_reader(terminal, ready.set)
     try:
         await ready.wait()
+    except asyncio.CancelledError:
+        sys.stderr.write("\n")
+        raise
     finally:
         loop.remove_reader(terminal)
     return _typed(terminal)

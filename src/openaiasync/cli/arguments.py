@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ __all__ = [
     "base_url_of",
     "choose_model",
     "image_at",
+    "is_code",
     "is_not_an_option",
     "key_for",
     "schema_in",
@@ -48,7 +50,7 @@ __all__ = [
 def is_not_an_option(kind: Any, value: str | None) -> None:
     """Raise `ValueError` for a file that looks like an option; only ``-`` alone, for stdin, begins with a hyphen."""
     if value is not None and value.startswith("-") and value != "-":
-        raise ValueError(f"unknown option {value}")
+        raise ValueError(f"there is no option {value}")
 
 
 InputFile = Annotated[str, Parameter(allow_leading_hyphen=True, validator=is_not_an_option)]
@@ -63,6 +65,7 @@ ModelName = Annotated[
 _SCHEMA_KEYWORDS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 _LARGEST_SCHEMA = 16 << 20  # bytes
 _LARGEST_FUNCTIONS = 4 << 20  # bytes
+_CODE = re.compile(r"\n|^\s*(?:async\s+)?def\s")
 _IMAGES = "PNG, JPEG, GIF, WebP or BMP"
 _SOUNDS = ("audio/wav", "audio/mpeg")  # what a chat takes
 _URLS = ("http://", "https://", "data:")
@@ -224,30 +227,43 @@ def _imported(place: str) -> Any:
 
 
 def add_functions(add: Callable[[Any], object], file: str) -> None:
-    """Run a Python file and `add` each function that it defines, except those whose names begin with an underscore.
+    """Run Python code, or a file of it, and `add` each function that it defines whose name has no leading underscore.
 
-    Raises `CommandError`, which names the file or the function at fault.
+    `file` is code if it has several lines or defines a function. Raises `CommandError`, which names the file or the
+    function at fault.
     """
-    path = Path(file).expanduser()
     module = ModuleType("openaiasync_functions")
-    module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where annotations are resolved
     try:
-        with open(path, "rb") as opened:
-            code = compile(read_open(opened, _LARGEST_FUNCTIONS, file), str(path), "exec", dont_inherit=True)
-        exec(code, vars(module))
+        if is_code(file):
+            source: str | bytes = file
+            file = "--functions"
+        else:
+            path = Path(file).expanduser()
+            module.__file__ = str(path)
+            with open(path, "rb") as opened:
+                source = read_open(opened, _LARGEST_FUNCTIONS, file)
     except OSError as error:
         raise CommandError(f"cannot read the functions in {file}: {error.strerror}") from None
-    except Exception as error:  # of the file's own code
-        raise CommandError(f"the functions in {file}: running the file failed: {error!r}") from error
+    try:
+        exec(compile(source, file, "exec", dont_inherit=True), vars(module))
+    except SyntaxError as error:
+        raise CommandError(f"the functions in {file}: line {error.lineno}: {error.msg}") from error
+    except Exception as error:  # of the user's code
+        raise CommandError(f"the functions in {file}: running the code failed: {error!r}") from error
     found = [one for name, one in vars(module).items() if not name.startswith("_") and _is_defined_in(one, module)]
     if not found:
-        raise CommandError(f"{file} defines no function whose name does not begin with an underscore")
+        raise CommandError(f"{file} defines no function whose name begins without an underscore")
     for one in found:
         try:
             add(one)
         except (TypeError, ValueError) as error:
             raise CommandError(f"the function {one.__name__} in {file}: {error}") from error
+
+
+def is_code(text: str) -> bool:
+    """Return whether the value of ``--functions`` is code and not the name of a file."""
+    return _CODE.search(text) is not None
 
 
 def _is_defined_in(value: object, module: ModuleType) -> bool:

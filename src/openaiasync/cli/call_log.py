@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from ..core.model.credentials import without_credentials
+from ..core.model.credentials import HIDDEN, without_credentials
 from ..core.model.plain import is_dict, is_list
+from ..core.model.secrets import is_secret_name
 from ..lazy import resolve_annotations
 from .console import CommandError, note
 from .folders import SettingsFile, state_folder
@@ -112,7 +113,8 @@ class CallLog:
                 raise CommandError("nothing is logged yet")
             database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise CommandError(f"cannot open the log {path}: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise CommandError(f"cannot open the log {path}: {why}") from error
         with contextlib.closing(database):
             try:
                 log = cls(database)
@@ -177,7 +179,7 @@ class CallLog:
             "at": time.time(),
             "command": entry.command,
             "base_url": scrubbed(entry.base_url),
-            "model": entry.model,
+            "model": None if entry.model is None else scrub(entry.model),
             "system": None if entry.system is None else scrubbed(entry.system),
             "prompt": scrubbed(entry.prompt),
             "answer": scrubbed(entry.answer),
@@ -352,14 +354,21 @@ class _Redactor:
         return self(text) if len(text) <= _LONGEST else None
 
     def all(self, value: Any) -> Any:
-        """Return a value of JSON with all its texts scrubbed."""
+        """Return a value of JSON with all its texts scrubbed, and without the values of fields with a secret name."""
         if isinstance(value, str):
             return self(value)
         if is_dict(value):
-            return {key: one if key in _UNCHANGED else self.all(one) for key, one in value.items()}
+            return {key: self._field(key, one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [self.all(one) for one in cast("Sequence[Any]", value)]
         return value
+
+    def _field(self, name: str, value: Any) -> Any:
+        if isinstance(value, str) and is_secret_name(name):
+            return HIDDEN
+        if name == "headers" and is_dict(value):  # of a remote MCP server
+            return dict.fromkeys(value, HIDDEN)
+        return self.all(value)
 
 
 def _packed(message: Any, entry: LogEntry, scrubbed: _Redactor, texts: dict[str, str | None]) -> Any:

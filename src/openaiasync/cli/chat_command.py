@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..lazy import resolve_annotations
 from .api_options import api_parameters, extra_body_in
-from .arguments import image_at, schema_in, sound_at
+from .arguments import image_at, is_code, schema_in, sound_at
 from .chat_log import chat_log_for, file_names, resumed_for
 from .chat_options import ChatOptions, PromptOptions
 from .console import CommandError, Exit, note, write_bytes
@@ -193,7 +193,7 @@ def _save(options: ChatOptions, question: str | None) -> int:
         system=options.system,
         model=options.model,
         schema=schema,
-        functions=None if options.functions is None else str(Path(options.functions).expanduser().absolute()),
+        functions=None if options.functions is None else _absolute(options.functions, is_code(options.functions)),
         fragments=tuple(map(_absolute, options.fragments)),
         tools=options.tools,
         extract=options.extract,
@@ -208,9 +208,9 @@ def _save(options: ChatOptions, question: str | None) -> int:
     return Exit.OK
 
 
-def _absolute(source: str) -> str:
-    """Return a fragment's path as one that is valid in any folder."""
-    return source if source == "-" or "://" in source else str(Path(source).expanduser().absolute())
+def _absolute(source: str, is_text: bool = False) -> str:
+    """Return a path as one that is valid in any folder; stdin, URLs and texts are returned unchanged."""
+    return source if is_text or source == "-" or "://" in source else str(Path(source).expanduser().absolute())
 
 
 resolve_annotations(__name__)

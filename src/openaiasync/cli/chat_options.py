@@ -119,7 +119,9 @@ class ChatOptions(PromptOptions):
         tuple[str, ...],
         _option(_TOOLS, "A Python function that the model may call, as module:function. Repeatable.", "--tool", "-T"),
     ] = ()
-    functions: Annotated[str | None, _option(_TOOLS, "A Python file whose functions the model may call.")] = None
+    functions: Annotated[
+        str | None, _option(_TOOLS, "Python code, or a file of it, whose functions the model may call.")
+    ] = None
     approve: Annotated[bool, _option(_TOOLS, "Ask before each call of a tool.")] = False
     session: Annotated[
         str | None,

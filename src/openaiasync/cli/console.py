@@ -109,13 +109,19 @@ def json_bytes(value: object) -> bytes:
 
 
 def note(text: str) -> None:
-    """Print a line for the user on stderr."""
-    err().print(Text(_one_line(text), style="dim"), soft_wrap=True)
+    """Print a line for the user on stderr. Raises nothing."""
+    _print_line(Text(_one_line(text), style="dim"))
 
 
 def complain(text: str) -> None:
-    """Print an error as one line on stderr."""
-    err().print(Text.assemble(("openaiasync: ", "bold red"), _one_line(text)), soft_wrap=True)
+    """Print an error as one line on stderr. Raises nothing."""
+    _print_line(Text.assemble(("openaiasync: ", "bold red"), _one_line(text)))
+
+
+def _print_line(line: Text) -> None:
+    # The work goes on if stderr is closed, full, or a pipe without a reader: the exit code tells its result.
+    with contextlib.suppress(OSError):
+        err().print(line, soft_wrap=True)
 
 
 def _one_line(text: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import errno
 import os
+import stat
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -68,12 +69,19 @@ class Embedded:
 class _Target(Protocol):
     """Where vectors go."""
 
+    failed: int
+    """The number of rows for which an earlier run wrote an error, and which are not sent again."""
+
     def begin(self, model: str, dimensions: int | None) -> None:
         """Prepare for vectors of this model."""
         ...
 
     def done(self, rows: Sequence[InputLine]) -> set[int]:
-        """Return the numbers of the rows that an earlier run has written."""
+        """Return the numbers of the rows that an earlier run has written. All rows of the input are given, in order."""
+        ...
+
+    def end(self, count: int) -> None:
+        """Take note that the input has ended after `count` rows; raise `CommandError` or warn if the file has more."""
         ...
 
     def write(self, rows: Sequence[Embedded]) -> None:
@@ -101,6 +109,8 @@ def run_embed(server: ServerOptions, options: EmbedOptions) -> int:
     except OSError as error:
         raise CommandError(f"cannot read {options.file}: {error.strerror}") from None
     try:
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            raise CommandError(f"cannot read {options.file}: {os.strerror(errno.EISDIR)}")
         return _with_target(server, options, source, form)
     finally:
         os.close(source)
@@ -146,13 +156,15 @@ async def _embed(server: ServerOptions, options: EmbedOptions, source: int, form
                     rows += len(done)
                     failed += sum(one.vector is None for one in done)
                     advance(len(done))
+            target.end(rows + skipped)
     if not isinstance(target, _Stdout):
         before = f", {skipped:,} were there" if skipped else ""
         note(f"{rows - failed:,} new vectors in {options.store or options.out}{before}.")
-    if not failed:
-        return Exit.OK
-    note(f"{failed} of {rows} lines failed.")
-    return Exit.ROWS_FAILED
+    if target.failed:
+        note(f"{target.failed:,} lines failed in an earlier run and have no vector; --new sends all lines again.")
+    if failed:
+        note(f"{failed} of {rows} lines failed.")
+    return Exit.ROWS_FAILED if failed or target.failed else Exit.OK
 
 
 def _columns(total: int | None) -> tuple[ProgressColumn, ...]:
@@ -174,11 +186,16 @@ def _refuse_all_failed(before: int, done: list[Embedded]) -> None:
 class _Stdout:
     """JSON Lines on stdout."""
 
+    failed = 0
+
     def begin(self, model: str, dimensions: int | None) -> None:
         pass
 
     def done(self, rows: Sequence[InputLine]) -> set[int]:
         return set()
+
+    def end(self, count: int) -> None:
+        pass
 
     def write(self, rows: Sequence[Embedded]) -> None:
         write_bytes(b"".join(map(_line, rows)))
@@ -187,12 +204,32 @@ class _Stdout:
         pass
 
 
+class _WrittenLine(msgspec.Struct):
+    """A line of an earlier run; the vector stays undecoded."""
+
+    index: int
+    text: str
+    model: str | None = None
+    embedding: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def dimensions(self) -> int | None:
+        """The length of the vector; `None` for a line with an error."""
+        return None if self.embedding is msgspec.UNSET else bytes(self.embedding).count(b",") + 1
+
+
 class _JSONLinesFile:
-    """JSON Lines in a file, in the order of the input, so that its last line says how far an earlier run got."""
+    """JSON Lines in a file, in the order of the input.
+
+    A later run compares its input with the lines that are there, one by one, before it adds any: vectors of another
+    input, another model or another length must not get into one file.
+    """
 
     def __init__(self, path: str, new: bool) -> None:
         """Open the file, lock it, and cut a line that a crash left without its end. Raises `CommandError`."""
         self.path = path
+        self.failed = 0
+        self._dimensions: int | None = None
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             self._lock: LockedFile = open_locked(path)
@@ -202,7 +239,12 @@ class _JSONLinesFile:
             self._file = open(path, "r+b", buffering=0)  # noqa: SIM115
             try:
                 size = 0 if new else self._whole_lines()
-                self._last = self._last_line(size, new)
+                self._earlier = self._lines_up_to(size)
+                if not size and not new:
+                    self._file.seek(0)
+                    if not b'{"index":'.startswith(self._file.read(9)):
+                        raise self._foreign()
+                self._next = next(self._earlier, None)
                 self._file.truncate(size)
                 self._file.seek(size)
             except BaseException:
@@ -226,39 +268,58 @@ class _JSONLinesFile:
             at = start
         return 0
 
-    def _last_line(self, size: int, new: bool) -> tuple[int, str] | None:
-        """Return number and text of the last row; `None` if the file is to be written from its start."""
-        if not size:
-            self._file.seek(0)
-            if not new and not b'{"index":'.startswith(self._file.read(9)):
-                raise CommandError(f"{self.path} has other lines than those of `embed`, and is left as it is")
-            return None
-        line, at = b"", size - 1
-        while at and b"\n" not in line:
-            start = max(0, at - (1 << 20))
-            self._file.seek(start)
-            line, at = self._file.read(at - start) + line, start
-        try:
-            row: Any = json.loads(line.rpartition(b"\n")[2])
-            return int(row["index"]), str(row["text"])
-        except (ValueError, KeyError, TypeError):
-            raise CommandError(f"{self.path} has other lines than those of `embed`, and is left as it is") from None
+    def _lines_up_to(self, size: int) -> Generator[_WrittenLine, None, None]:
+        """Yield the lines of an earlier run. Raises `CommandError` for a file that `embed` did not write."""
+        decode = msgspec.json.Decoder(_WrittenLine).decode
+        with open(self.path, "rb") as file:
+            while file.tell() < size:
+                try:
+                    yield decode(file.readline())
+                except msgspec.DecodeError:
+                    raise self._foreign() from None
+
+    def _foreign(self) -> CommandError:
+        return CommandError(f"{self.path} has other lines than those of `embed`, and is left as it is")
+
+    def _conflict(self, what: str) -> CommandError:
+        return CommandError(f"{what}; name another file, or begin again with --new")
 
     def begin(self, model: str, dimensions: int | None) -> None:
-        pass
+        self._model = model
+        if self._next is None:
+            return
+        if self._next.model not in (None, model):
+            raise self._conflict(f"{self.path} has vectors of {self._next.model}, not of {model}")
+        self._check_dimensions(dimensions, self._next.dimensions)
+
+    def _check_dimensions(self, found: int | None, known: int | None) -> None:
+        if found is not None and known is not None and found != known:
+            raise self._conflict(f"{self.path} has vectors of {known} numbers, not of {found}")
 
     def done(self, rows: Sequence[InputLine]) -> set[int]:
-        if self._last is None:
-            return set()
-        index, text = self._last
+        done: set[int] = set()
         for row in rows:
-            if row.index == index and row.text != text:
-                raise CommandError(f"line {index + 1} of the input is not the one that {self.path} has; name another "
-                                   "file, or begin again with --new")  # fmt: skip
-        return {row.index for row in rows if row.index <= index}
+            written = self._next
+            if written is None:
+                break
+            if (written.index, written.text) != (row.index, row.text):
+                raise self._conflict(f"line {row.index + 1} of the input is not the one that {self.path} has")
+            self.failed += written.dimensions is None
+            self._dimensions = self._dimensions or written.dimensions
+            self._next = next(self._earlier, None)
+            done.add(row.index)
+        return done
+
+    def end(self, count: int) -> None:
+        if self._next is not None:
+            raise self._conflict(f"the input ends before line {self._next.index + 1}, which {self.path} has")
 
     def write(self, rows: Sequence[Embedded]) -> None:
-        data = b"".join(map(_line, rows))
+        for one in rows:
+            if one.vector is not None:
+                self._check_dimensions(len(one.vector), self._dimensions)
+                self._dimensions = len(one.vector)
+        data = b"".join(_line(one, self._model) for one in rows)
         try:
             while data:
                 data = data[self._file.write(data) :]
@@ -266,12 +327,15 @@ class _JSONLinesFile:
             raise CommandError(f"cannot write {self.path}: {error.strerror}") from None
 
     def close(self) -> None:
+        self._earlier.close()
         self._file.close()
         self._lock.close()
 
 
 class _Store:
     """A store of vectors. A row that failed is sent again by the next run."""
+
+    failed = 0
 
     def __init__(self, path: str, new: bool) -> None:
         self._store = VectorFile(path, create=True, new=new)
@@ -282,6 +346,10 @@ class _Store:
     def done(self, rows: Sequence[InputLine]) -> set[int]:
         return self._store.done([(row.index, row.text) for row in rows])
 
+    def end(self, count: int) -> None:
+        if (more := self._store.rows() - count) > 0:
+            note(f"{more:,} texts in {self._store.path} are not in this input and stay there; --new removes them.")
+
     def write(self, rows: Sequence[Embedded]) -> None:
         self._store.add((one.row.index, one.row.text, one.vector, one.reason) for one in rows)
 
@@ -289,8 +357,10 @@ class _Store:
         self._store.close()
 
 
-def _line(one: Embedded) -> bytes:
+def _line(one: Embedded, model: str | None = None) -> bytes:
     value: dict[str, Any] = {"index": one.row.index, "text": one.row.text}
+    if model is not None:
+        value["model"] = model
     if one.vector is None:
         value["error"] = one.reason
     else:

@@ -81,6 +81,9 @@ async def _lines(source: int) -> AsyncGenerator[InputLine, None]:
     index = size = 0
     unfinished: list[bytes] = []
     while chunk := await _read(source):
+        if 0 in chunk:
+            line = index + 1 + chunk[: chunk.index(0)].count(10)
+            raise CommandError(f"line {line} of the input has a zero byte: this is not a text file in UTF-8")
         head, *ended = chunk.split(b"\n")
         unfinished.append(head)
         size = len(ended[-1]) if ended else size + len(head)
@@ -182,7 +185,7 @@ def _text_in(value: Any, column: str | None, where: str) -> str:
     if isinstance(value, str) and column is None:
         return value
     if not isinstance(value, dict):
-        found = "a text, and has no columns" if isinstance(value, str) else f"{type(value).__name__}, not a text"
+        found = "a text, which has no columns" if isinstance(value, str) else f"{type(value).__name__}, not a text"
         raise CommandError(f"{where} of the input is {found}")
     row = cast("dict[str, Any]", value)
     name = column
@@ -192,7 +195,8 @@ def _text_in(value: Any, column: str | None, where: str) -> str:
         name = named[0] if named else texts[0] if len(texts) == 1 else None
     columns = ", ".join(map(str, row)) or "none"
     if name is None:
-        raise CommandError(f"{where} of the input has several columns ({columns}): name one with --column")
+        texts_of = f"none of {', '.join(_COLUMNS)}" if len(texts) < 2 else "several texts"
+        raise CommandError(f"{where} of the input has {texts_of} ({columns}): name one with --column")
     if name not in row:
         raise CommandError(f"{where} of the input has no column {name!r}; its columns are {columns}")
     cell: Any = row[name]

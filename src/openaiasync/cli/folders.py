@@ -52,8 +52,9 @@ def _folder(variable: str, windows: str, default: tuple[str, ...], names: tuple[
         found = _base(variable, windows, default).joinpath("openaiasync", *names)
         found.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
-        raise CommandError(f"there is no folder for {names[-1] if names else 'files'}: {error}; set {variable} to "
-                           "another place") from None  # fmt: skip
+        where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise CommandError(f"cannot create the folder{where}: {why}; set {variable} to another place") from None
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import OpenAIError
+from ..errors import APIStatusError, OpenAIError
 from ..lazy import resolve_annotations
 from ..storage.disk import FileTooLargeError, read_open
 from .console import CommandError, Exit
@@ -140,6 +140,9 @@ async def _download(server: ServerOptions, url: str) -> bytes:
     async with Client(api_base=base, api_key="", http_timeout=timeout, http_other={"max_body": LARGEST_PAGE}) as client:
         try:
             return await LinkDownloader(engine_of(client))(url.partition("#")[0])
+        except APIStatusError as error:  # whose text has advice about the base URL of an API
+            why = f"the server answered with status {error.status_code}"
+            raise CommandError(f"cannot read {url}: {why}", Exit.FAILED) from error
         except (OpenAIError, ValueError) as error:
             raise CommandError(f"cannot read {url}: {error}", Exit.FAILED) from error
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -42,6 +42,8 @@ _SOUNDS = {
     "ogg": "audio/ogg", "opus": "audio/ogg", "pcm": "", "wav": "audio/wav", "weba": "audio/webm", "webm": "audio/webm",
 }  # fmt: skip
 """The media types of sound by the ending of a file, which are also the names of formats; raw samples have none."""
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/webp"})
+"""The media types of pictures that servers make; the endings of their files are the names of the types."""
 _FORMATS = {"oga": "opus", "ogg": "opus"}  # of endings that are not the name of a format
 
 
@@ -72,7 +74,7 @@ class MediaOptions:
         `fixed` names the parameters that the command itself sets. Raises `CommandError`.
         """
         flags = {name: f"use {_FLAGS.get(name, f'--{name}')}" for name in given} | dict.fromkeys(fixed, _SET)
-        known, others = api_parameters(endpoint, self.option, flags)
+        known, others = api_parameters(endpoint, self.option, flags, "--option")
         known |= {name: value for name, value in given.items() if value is not None}
         if body := {**others, **extra_body_in(self.extra_body)}:
             known["extra_body"] = body
@@ -239,13 +241,17 @@ def _save_picture(data: bytes, out: str | None, index: int | None) -> Path:
             continue
         file = _opened(str(path))
         try:
-            file.write(data)
-            file.commit(exclusive=named is None)
-            return path
+            with _writing(path):
+                file.write(data)
+                file.commit(exclusive=named is None)
         except FileExistsError:
             continue  # another command took the number
         finally:
             file.discard()
+        written = path.suffix[1:].lower().replace("jpg", "jpeg")
+        if kind is not None and f"image/{written}" in _PICTURES and kind != f"image/{written}":
+            note(f"Warning: {path} is {ending[1:]}, not {path.suffix[1:]}: the server chose the format.")
+        return path
 
 
 # ---------------------------------------------------------------- speak
@@ -311,9 +317,11 @@ async def _speak(
                     if file is None:
                         write_bytes(piece)
                     else:
-                        file.write(piece)
+                        with _writing(str(out)):
+                            file.write(piece)
             if file is not None:
-                file.commit()
+                with _writing(str(out)):
+                    file.commit()
         finally:
             if file is not None:
                 file.discard()
@@ -438,8 +446,17 @@ def _opened(out: str) -> AtomicFile:
     """Begin to write a file. Raises `CommandError`."""
     from ..storage.atomic import AtomicFile
 
-    try:
+    with _writing(out):
         return AtomicFile.open(os.path.expanduser(out))
+
+
+@contextmanager
+def _writing(out: str | Path) -> Generator[None, None, None]:
+    """Turn an `OSError` into a `CommandError` with the name of the file; a file that exists stays `FileExistsError`."""
+    try:
+        yield
+    except FileExistsError:
+        raise
     except OSError as error:
         raise CommandError(f"cannot write {out}: {error.strerror}") from None
 
@@ -454,8 +471,9 @@ def _check_folder(out: str) -> None:
 def _write_file(out: str, data: bytes) -> None:
     file = _opened(out)
     try:
-        file.write(data)
-        file.commit()
+        with _writing(out):
+            file.write(data)
+            file.commit()
     finally:
         file.discard()
 

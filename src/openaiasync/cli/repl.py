@@ -382,7 +382,7 @@ def converse(
         client = server.client()
         try:
             resumed = resumed_for(options)
-            store = SessionStore.of(options.session, resumed.path, unnamed=not options.forget)
+            store = _store_for(options, resumed.path)
             state = Repl(
                 runner.run(open_session(client, options, store, resumed)),
                 store,
@@ -405,6 +405,17 @@ def converse(
         finally:
             runner.run(client.aclose())
     return Exit.OK
+
+
+def _store_for(options: ChatOptions, resumed: Path | None) -> SessionStore:
+    """Return the store of the conversation. One without a name goes on unsaved if there is no folder for it."""
+    try:
+        return SessionStore.of(options.session, resumed, unnamed=not options.forget)
+    except CommandError as error:
+        if options.session is not None:
+            raise
+        note(f"This conversation will not be saved: {error}.")
+        return SessionStore(None)
 
 
 async def _listed(client: Client) -> list[str]:

@@ -238,9 +238,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., int]]]] = {
 
 
 def add_settings_commands(app: App) -> None:
-    """Add the commands for keys, aliases and templates."""
+    """Add the commands for keys, aliases and templates; without a subcommand each lists."""
     for name, (described, commands) in _GROUPS.items():
         group = App(name=name, help=described, help_format="plaintext")
+        group.default(commands["list"])
         for word, command in commands.items():
             group.command(command, name=word)
         app.command(group)

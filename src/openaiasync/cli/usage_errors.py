@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Final
+from difflib import get_close_matches
+from typing import Final, Literal, cast, get_args, get_origin
 
-from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
 
 __all__ = ["in_flags", "split_pairs", "usage_message"]
 
-_ONE_TEXT = {"chat": "question", "responses": "question", "image": "description", "speak": "text"}
+_ONE_TEXT = {"chat": "question", "responses": "question", "image": "description", "similar": "text", "speak": "text"}
 """Commands that take one text, and what it is."""
 _OPERATIONS = {
     "chat": ("CHAT_COMPLETIONS_CREATE", "-o"),
@@ -44,6 +54,9 @@ _PAIRS: Final[dict[str, frozenset[str]]] = {
     "transcribe": _MEDIA_PAIRS,
 }
 """Commands and their options that take a name and a value."""
+_MEANT = re.compile(r'Did you mean "?([^"?]{1,60}?)"?\?')
+_BOUND = re.compile(r"Must be (>=|>|<=|<) (.+?)\.?")
+_BOUNDS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 _PYTHON = re.compile(
     r" \(max_body in http_other sets the limit for bodies held in memory\)|; pass api_key to the client"
 )
@@ -53,27 +66,72 @@ def usage_message(error: CycloptsError, tokens: Sequence[str]) -> str:
     """Return what is wrong with a command line, and what to type instead."""
     chain = tuple(error.command_chain or (tokens[:1] if tokens[0] in _ONE_TEXT else ()))
     program = " ".join(("openaiasync", *chain))
+    advice = _advice(error, chain, program, tokens)
+    return advice or f"{_phrased(error, chain)} Try '{program} --help'."
+
+
+def _advice(error: CycloptsError, chain: Sequence[str], program: str, tokens: Sequence[str]) -> str | None:
+    """Return the command line that was probably meant; `None` if that is not known."""
     command = chain[0] if chain else ""
     if advice := _file_for_parameter(command, tokens):
         return advice
-    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        unused = list(error.unused_tokens)
-        if command in _ONE_TEXT:
-            return _quoted_advice(program, command, unused, tokens)
-        if command == "embed":
-            text = shlex.quote(" ".join(_arguments(tokens, unused)))
-            return f"embed takes a file of texts; a text goes through a pipe: echo {text} | {program}"
-        return f"{program} does not take {shlex.join(unused)}. Try '{program} --help'."
+    unused = list(error.unused_tokens or ()) if isinstance(error, UnusedCliTokensError) else []
+    if unused and tuple(chain) == ("keys", "set"):
+        return "a key is not an argument, which other users of this machine can read: type it when asked, or pipe it"
+    if unused and command in _ONE_TEXT:
+        return _quoted_advice(program, command, unused, tokens)
+    if unused and command == "embed":
+        text = shlex.quote(" ".join(_arguments(tokens, unused)))
+        return f"embed takes a file of texts; a text goes through a pipe: echo {text} | {program}"
     if isinstance(error, UnknownOptionError) and command in _OPERATIONS:
-        advice = _parameter_advice((error.token.keyword or "").partition("=")[0], command, tokens)
-        if advice:
-            return advice
+        return _parameter_advice((error.token.keyword or "").partition("=")[0], command, tokens)
     if isinstance(error, UnknownOptionError) and command == "similar" and "--store" in tokens:
         return f"the store is the first argument of similar, the text the second: {_similar(program, tokens)}"
-    text = str(error)
+    return None
+
+
+def _phrased(error: CycloptsError, chain: Sequence[str]) -> str:
+    """Return what is wrong as a sentence in the voice of this command line."""
+    meant = _MEANT.search(text := str(error))
+    hint = f"; did you mean {meant[1]}?" if meant else "."
+    unused = list(error.unused_tokens or ())
     if isinstance(error, UnknownCommandError):
-        text = text.partition(" Available commands:")[0]  # a list that ends in the middle
-    return f"{text if text.endswith('?') else text.rstrip('.') + '.'} Try '{program} --help'."
+        ask = "" if meant or chain else f"; a question is asked with: openaiasync chat {shlex.quote(unused[0])}."
+        return f"there is no command {unused[0]!r}{ask or hint}"
+    if isinstance(error, UnknownOptionError):
+        return f"there is no option {(error.token.keyword or error.token.value).partition('=')[0]}{hint}"
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword} is given more than once."
+    if isinstance(error, UnusedCliTokensError) and unused:
+        subcommands = [name for name in error.app or () if not name.startswith("-")]
+        near = get_close_matches(unused[0], subcommands, 1)
+        # What follows a mistyped "keys set" may be a key.
+        shown = shlex.join(unused[:1] if subcommands else unused)
+        return f"{' '.join(chain)} does not take {shown}{f'; did you mean {near[0]}?' if near else '.'}"
+    argument = error.argument
+    if argument is None:
+        return text if text.endswith("?") else f"{text.rstrip('.')}."
+    token = getattr(error, "token", None) or next(iter(argument.tokens), None)
+    given = getattr(error, "keyword", None) or (None if token is None else token.keyword)
+    name, value = given or argument.name, "" if token is None else token.value
+    if isinstance(error, MissingArgumentError):
+        if given is None:
+            return f"{' '.join(chain)} needs {name}."
+        pair = argument.token_count()[0] == 2
+        return f"{name} takes a name and a value: {name} NAME VALUE." if pair else f"{name} takes a value."
+    if isinstance(error, CoercionError):
+        return f"{name} takes {_kind(error.target_type)}" + (f", not {value!r}{hint}" if value else hint)
+    if isinstance(error, ValidationError):
+        bound = _BOUND.fullmatch(error.exception_message)
+        text = f"{name} must be {_BOUNDS[bound[1]]} {bound[2]}, not {value}" if bound else error.exception_message
+    return f"{text.rstrip('.')}."
+
+
+def _kind(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        *others, last = map(str, get_args(kind))
+        return f"{', '.join(others)} or {last}"
+    return {bool: "no value", int: "a whole number", float: "a number"}.get(cast("type", kind), "a text")
 
 
 def split_pairs(tokens: Sequence[str]) -> list[str]:
@@ -126,6 +184,8 @@ def _file_for_parameter(command: str, tokens: Sequence[str]) -> str | None:
 def _quoted_advice(program: str, command: str, unused: list[str], tokens: Sequence[str]) -> str:
     """Return the advice to quote a text whose words became several arguments."""
     text = shlex.quote(" ".join(_arguments(tokens, unused)))
+    if command == "similar":  # whose first argument is the store
+        program += f" {shlex.quote(tokens[1])}" if not tokens[1].startswith("-") else " STORE"
     return f"the {_ONE_TEXT[command]} is one argument: put several words in quotes, such as {program} {text}"
 
 

@@ -117,6 +117,10 @@ class VectorFile:
         row = self._base.execute("SELECT count(*) FROM texts WHERE vector IS NOT NULL").fetchone()
         return int(row[0])
 
+    def rows(self) -> int:
+        """Return the number of texts, including those that failed."""
+        return int(self._base.execute("SELECT count(*) FROM texts").fetchone()[0])
+
     def use(self, model: str, dimensions: int | None) -> None:
         """Make this the model of the store. Raises `CommandError` if it has vectors of another model or length."""
         if self.model is not None and self.model != model:
