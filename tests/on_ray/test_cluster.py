@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cluster_files import KEY, Server, keys_of, running, write_rows
 from openaiasync import ConfigurationError, JobError, TableOptions
 from openaiasync.bulk.report import JobReport
 from openaiasync.ray import RayJob
+from openaiasync.ray.shard_worker import ShardWorker
 from openaiasync.ray.worker_options import WorkerOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -170,6 +172,87 @@ def test_mistakes_send_nothing(connected: Any, api: Server, tmp_path: Path, monk
     assert api.report()["requests"] == 0
 
 
+# -------------------------------------------------------------------------------------------------- faults
+
+
+class UnpicklableError(Exception):
+    """An exception that cannot be sent to another process."""
+
+    def __init__(self) -> None:
+        super().__init__("the lock is broken")
+        self.lock = threading.Lock()
+
+
+class FaultyWorker(ShardWorker):
+    """A worker that has a bug in shard 1."""
+
+    async def _run(self, number: int) -> JobReport:
+        if number == 1:
+            raise ZeroDivisionError("the shard has 0 rows")
+        return await super()._run(number)
+
+
+class FaultyAnswer(ShardWorker):
+    """A worker whose `run` raises what Ray cannot send to the driver."""
+
+    async def run(self, number: int) -> bytes:
+        if number == 1:
+            raise UnpicklableError
+        return await super().run(number)
+
+
+class FaultyStart(ShardWorker):
+    """A worker that cannot be started: Ray tries it again and again, and calls of it fail as if it had been killed."""
+
+    def __init__(self, task: bytes) -> None:
+        raise OSError("the device is missing")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (FaultyWorker, r"shard 1: ZeroDivisionError: the shard has 0 rows \(.*test_cluster\.py:\d+, on .*process \d+\)"),
+        (FaultyAnswer, r"shard 1 of .*: a worker failed: .*the lock is broken"),
+        (FaultyStart, "a worker failed: .*the device is missing"),
+    ],
+)
+def test_a_fault_is_not_a_death(
+    kind: type[ShardWorker],
+    words: str,
+    connected: Any,
+    api: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An exception in a worker ends the job at once with its words: it would be raised again wherever the shard runs.
+    Once the cause is removed, the same job sends only what is left."""
+    import ray
+
+    source, out = write_rows(tmp_path / "in.jsonl", 1000), tmp_path / "out.jsonl"
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("openaiasync.ray.shard_driver.ShardWorker", kind)
+            with pytest.raises(JobError, match=words):
+                run_job(connected, source, out, api)
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert "died" not in caplog.text
+    assert run_job(connected, source, out, api).ok == 1000
+    assert api.report()["requests"] == 1000
+
+
+def test_a_damaged_shard_is_named(connected: Any, api: Server, tmp_path: Path) -> None:
+    """A file of a shard that cannot be read ends the job at once, with its path."""
+    source, out = write_rows(tmp_path / "in.jsonl", 500), tmp_path / "out.jsonl"
+    record = tmp_path / "out.jsonl.shards" / "000001.jsonl.job" / "job.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    with pytest.raises(JobError, match=r"000001\.jsonl\.job/job\.json is not the record of a job"):
+        run_job(connected, source, out, api)
+
+
 # -------------------------------------------------------------------------------------------------- kills
 
 
@@ -250,6 +333,7 @@ def test_killed_nodes(connected: Any, tmp_path: Path) -> None:
 DRIVER = f"""
 import asyncio, sys
 from openaiasync.ray import RayJob
+from openaiasync.ray.shard_worker import ShardWorker
 from openaiasync.ray.worker_options import WorkerOptions
 address, source, out, base = sys.argv[1:]
 worker = WorkerOptions(base_url=[base], max_in_flight={IN_FLIGHT})

@@ -322,12 +322,7 @@ class RayJob:
         try:
             return str(await worker.actor.check.remote())
         except self._ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            if "openaiasync" in str(error) and "import" in str(error).lower():
-                return f"workers cannot import openaiasync: install openaiasync[ray]=={__version__} on every node"
-            if not isinstance(error, self._ray.exceptions.ActorUnavailableError):
-                return f"a worker cannot start: {str(cause).strip().splitlines()[-1][:500]}"
-            return ""  # it is being started again
+            return self._fault_in(error)  # a worker that died is started again
 
     # ---------------------------------------------------------------- shards
 
@@ -377,10 +372,28 @@ class RayJob:
             try:
                 result = msgspec.json.decode(await worker.actor.run.remote(number), type=ShardResult)
             except self._ray.exceptions.RayError as error:
-                await self._lost(worker, number, error)
+                if fault := self._fault_in(error):
+                    worker.shards.discard(number)
+                    self._fail(JobError(f"shard {number} of {self._out}: {fault}"))
+                else:
+                    await self._lost(worker, number, error)
                 continue
             worker.shards.discard(number)
             await self._take(number, result)
+
+    def _fault_in(self, error: Exception) -> str:
+        """Return the words of an error that another worker would run into too; ``""`` if a worker or node has died.
+
+        Ray raises `RayTaskError` for an exception of a worker that is alive, and `ActorDiedError` both for a killed
+        worker and for one whose constructor raises each time it is started.
+        """
+        known = self._ray.exceptions
+        is_fault = isinstance(error, (known.RayTaskError, known.RuntimeEnvSetupError, known.ActorUnschedulableError))
+        if not is_fault and not getattr(error, "actor_init_failed", False):
+            return ""
+        if "openaiasync" in str(error) and "import" in str(error).lower():
+            return f"workers cannot import openaiasync: install openaiasync[ray]=={__version__} on every node"
+        return f"a worker failed: {str(getattr(error, 'cause', None) or error).strip().splitlines()[-1][:500]}"
 
     async def _lost(self, worker: _Actor, number: int, error: Exception) -> None:
         """Put the shard of a worker that died back, and wait until Ray has started the worker again, perhaps on another
@@ -399,9 +412,10 @@ class RayJob:
         while True:
             try:
                 complaint = await worker.actor.check.remote()
-            except self._ray.exceptions.RayError:
-                await asyncio.sleep(0.5)
-                continue
+            except self._ray.exceptions.RayError as died:
+                if not (complaint := self._fault_in(died)):
+                    await asyncio.sleep(0.5)
+                    continue
             if complaint:
                 self._fail(JobError(complaint))
             return

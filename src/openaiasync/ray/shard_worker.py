@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import traceback
 from typing import Any
 
 import msgspec
@@ -112,8 +113,10 @@ class ShardWorker:
             report = await self._run(number)
         except JobRunningError as error:
             return _encoded(ShardResult(progress=_nothing(), kind="busy", error=str(error)))
-        except (InputFileError, JobError, OpenAIError, ValueError, OSError) as error:
+        except (InputFileError, JobError, OpenAIError, OSError) as error:
             return _encoded(ShardResult(progress=_nothing(), kind="fatal", error=f"shard {number}: {error}"))
+        except Exception as error:  # a bug, an invalid option: it would end the shard on any worker
+            return _encoded(ShardResult(progress=_nothing(), kind="fatal", error=f"shard {number}: {_described(error)}"))
         finally:
             self._jobs.pop(number, None)
         progress = JobProgress(rows=report.rows, ok=report.ok, failed=report.failed, refused=report.refused)
@@ -176,6 +179,13 @@ class ShardWorker:
 
 async def _ended(job: Job) -> JobReport:
     return await job
+
+
+def _described(error: Exception) -> str:
+    """Return an unexpected exception with its type, and where on which machine it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{last.filename}:{last.lineno}, on {socket.gethostname()} (process {os.getpid()})"
+    return f"{type(error).__name__}: {error} ({place})"
 
 
 def _encoded(result: ShardResult) -> bytes:
