@@ -9,8 +9,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "bench" / "bulk"))
 from serving import Server, running  # noqa: E402
+from shared import Store  # noqa: E402
 
-__all__ = ["KEY", "REPOSITORY", "Server", "keys_of", "running", "write_rows"]
+__all__ = ["KEY", "REPOSITORY", "Server", "Store", "keys_of", "running", "write_rows"]
 
 KEY = "sk-secret-of-the-workers-0123456789"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from cluster_files import KEY, Server, keys_of, running, write_rows
+from cluster_files import KEY, Server, Store, keys_of, running, write_rows
 from openaiasync import ConfigurationError, JobError, TableOptions
 from openaiasync.bulk.report import JobReport
 from openaiasync.ray import RayJob
@@ -211,7 +212,10 @@ class FaultyStart(ShardWorker):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (FaultyWorker, r"shard 1: ZeroDivisionError: the shard has 0 rows \(.*test_cluster\.py:\d+, on .*process \d+\)"),
+        (
+            FaultyWorker,
+            r"shard 1: ZeroDivisionError: the shard has 0 rows \(.*test_cluster\.py:\d+, on .*process \d+\)",
+        ),
         (FaultyAnswer, r"shard 1 of .*: a worker failed: .*the lock is broken"),
         (FaultyStart, "a worker failed: .*the device is missing"),
     ],
@@ -287,6 +291,81 @@ async def progressed(server: Server, rows: int, run: asyncio.Task[Any]) -> bool:
             return True
         await asyncio.sleep(0.02)
     return False
+
+
+TAKEN_OVER = 2.0  # seconds; the budget itself forgets a worker after one second, and leases slices of 0.2 s
+
+
+def waited(pids: list[int]) -> float:
+    """Return how many seconds the busiest thread of these processes has waited for a CPU of this machine so far."""
+    times = [0.0]
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                times.append(int(path.read_text().split()[1]) / 1e9)
+    return max(times)
+
+
+def kill_node(node: Any, out: Path) -> int:
+    """Kill a node as a loss of power does, its workers at the same instant; return how many of them ran shards."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    workers = [
+        pid
+        for pid in running_pids(out)
+        if int(Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[1]) == raylet
+    ]
+    for pid in (raylet, *workers):
+        os.kill(pid, signal.SIGKILL)
+    return len(workers)
+
+
+def test_the_share_of_a_killed_node(connected: Any, tmp_path: Path) -> None:
+    """Of three workers on one budget, one is lost with its node: within 2 s the others send at the whole rate. No row
+    is lost; paid twice are at most the rows that this node had in flight, and each of them is named."""
+    pytest.importorskip("redis")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    rate = 100.0  # a second; a worker could send 8 rows in 0.05 s
+    source, out = write_rows(tmp_path / "in.jsonl", 2500), tmp_path / "out.jsonl"
+    store = Store(tmp_path)
+
+    def admitted(report: dict[str, Any], start: float, end: float) -> float:
+        return sum(count for at, count, *_ in report["timeline"] if start <= at < end) / (end - start) / rate
+
+    async def killing(server: Server) -> tuple[JobReport, float, int, float]:
+        worker = WorkerOptions(base_url=[server.base], rpm=60 * rate, shared=store.url("node"), max_in_flight=IN_FLIGHT)
+        run = asyncio.create_task(ray_job(connected, source, out, server, workers=3, worker=worker).run())
+        assert await progressed(server, 700, run)
+        node = next(node for node in connected.list_all_nodes() if node is not connected.head_node)
+        at = server.report()["timeline"][-1][0]
+        count = kill_node(node, out)
+        others = running_pids(out)
+        before = waited(others)
+        await asyncio.sleep(TAKEN_OVER)
+        starved = waited(others) - before
+        connected.remove_node(node, allow_graceful=False)
+        report = await run
+        connected.add_node(num_cpus=1)
+        return report, at, count, starved
+
+    try:
+        with running(rpm=60 * rate, burst=1.0, latency=0.05, jitter=0.5) as server:
+            report, at, count, starved = asyncio.run(killing(server))
+            counts = server.report()
+    finally:
+        store.kill()
+    assert count == 1
+    before = admitted(counts, at - 2.0, at)
+    steps = [at + 0.1 * step for step in range(60)]
+    full = next(start for start in steps if admitted(counts, start, start + 1.0) >= 0.95 * before) - at
+    print(f"{before:.0%} of the limit used before, {admitted(counts, at, at + 1):.0%} in the first second after,"
+          f" {admitted(counts, at + 1, at + 2):.0%} in the next; the whole rate after {full:.1f} s, of which {starved:.1f} s without a CPU;"
+          f" {counts['refused']} 429s, {counts['paid_twice']} paid twice, {len(report.paid_twice)} named")  # fmt: skip
+    assert (report.ok, keys_of(out)) == (2500, [f"k{number}" for number in range(2500)])
+    assert full <= TAKEN_OVER + starved  # a busy machine holds up the other workers, not the budget
+    assert counts["paid_twice"] <= count * IN_FLIGHT
+    assert set(counts["paid_twice_rows"]) <= {int(key[1:]) for key in report.paid_twice}
+    assert len(report.paid_twice) <= count * IN_FLIGHT
 
 
 def test_killed_workers(connected: Any, tmp_path: Path) -> None:
