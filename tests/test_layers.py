@@ -66,7 +66,7 @@ THIRD_PARTY = {
     "client": {"httpx2"},
     "realtime": {"websockets"},
     "budget": {"ray", "redis"},
-    "bulk": {"genai_prices", "pyarrow"},
+    "bulk": {"fsspec", "genai_prices", "pyarrow"},
     "otel": {"opentelemetry"},
     "bridge": {"httpx2"},
     "ray": {"ray"},

@@ -40,7 +40,7 @@ def test_workers_share_an_actor(connected: Any) -> None:
         one, other, third = (open_budget(f"ray://{name}") for name in ("a", "a", "b"))
         began = time.monotonic()
         got = [(await budget.lease(lease(worker=name))).requests or 0.0 for budget, name in ((one, "w"), (other, "v"))]
-        assert got[0] >= 20
+        assert got[0] >= 19  # a slice of 0.2 s, in whole rows
         assert sum(got) <= 100 * (time.monotonic() - began) + 35  # 100 a second, and a slice of 0.25 s ahead
         assert (await third.lease(lease(worker="v"))).requests
         assert (await other.lease(lease(worker="u", event="join", rpm=1.0))).error == "limits"

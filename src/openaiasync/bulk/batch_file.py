@@ -11,7 +11,6 @@ fields, ``response`` and ``error``, so that the file can be sent again unchanged
 from __future__ import annotations
 
 import hashlib
-import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ import msgspec
 
 from ..core.codec.endpoint import Endpoint, Request, nearest
 from ..errors import OpenAIError
-from ..storage.disk import open_regular
+from .object_storage import input_state, is_url, open_input
 
 __all__ = [
     "BatchLine",
@@ -202,7 +201,7 @@ def read_lines(path: str, size: int | None = None, start: LinePosition | None = 
     number = start.line
     pieces: list[bytes] = []
     length = 0
-    with open_regular(path) as file:
+    with open_input(path) as file:
         file.seek(start.offset)
         while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
             if left is not None:
@@ -241,7 +240,7 @@ def skip_rows(path: str, size: int, finished: Callable[[int], bool], start: int 
     number = row = 0
     carried = 0  # bytes of a line that continues in the next chunk
     blank = True
-    with open_regular(path) as file:
+    with open_input(path) as file:
         file.seek(start)
         while offset + carried < size and (chunk := file.read(min(_CHUNK, size - offset - carried))):
             lines = chunk.split(b"\n")
@@ -269,7 +268,7 @@ def digest_of(path: str, size: int, start: int = 0) -> str:
     """Return the digest of a file's bytes from `start` to `size`, ``""`` if it is shorter. Blocks. Raises `OSError`."""
     digest = hashlib.blake2b(digest_size=16)
     size -= start
-    with open_regular(path) as file:
+    with open_input(path) as file:
         file.seek(start)
         while size and (chunk := file.read(min(1 << 20, size))):
             digest.update(chunk)
@@ -371,10 +370,10 @@ def check_file(path: str, part: tuple[int, int] | None = None) -> CheckedFile:
 
     `part` is the first byte of the lines to check and the byte after the last; such a part may be empty.
     """
-    before = os.stat(path)
-    start, end = part or (0, before.st_size)
+    before = input_state(path)
+    start, end = part or (0, before.size)
     found = CheckedFile(path, start)
-    found.size, found.modified = end, before.st_mtime_ns
+    found.size, found.modified = end, before.modified
     suspects: set[str] = set()
     if kind := _other_kind(path):
         found.add(0, kind)
@@ -385,22 +384,22 @@ def check_file(path: str, part: tuple[int, int] | None = None) -> CheckedFile:
         _check_lines(found, seen, suspects)
         if suspects:
             _find_duplicates(found, suspects)
-        found.digest = digest_of(path, end, start)
-        after = os.stat(path)
+        found.digest = "" if is_url(path) else digest_of(path, end, start)
+        after = input_state(path)
     except InputFileError as error:
         for problem in error.problems:
             found.add(*problem)
         return found
     if not found.rows and part is None:
         found.add(0, "the file has no rows")
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, found.modified):
+    if after != before:
         found.add(0, "the file was changed while it was checked; run again once it is written")
     return found
 
 
 def _other_kind(path: str) -> str:
     """Describe a file that is not UTF-8 text, with advice, as one problem for all its lines; ``""`` for text."""
-    with open_regular(path) as file:
+    with open_input(path) as file:
         start = file.read(4)
     if start[:2] == b"\x1f\x8b":
         return "the file is compressed with gzip: unpack it first"

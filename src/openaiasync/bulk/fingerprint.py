@@ -15,6 +15,7 @@ from ..errors import OpenAIError
 from ..storage.atomic import AtomicFile
 from ..storage.disk import read_file
 from .batch_file import CheckedFile, check_file, digest_of
+from .object_storage import input_state, is_url
 
 __all__ = ["ADVICE", "JobChangedError", "JobError", "JobRecord", "JobRunningError", "folder_of", "paths_of"]
 
@@ -42,7 +43,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
     source: str
     """The file that the user named."""
     input: str
-    """The file of requests that is read: `source`, or the one made from a table."""
+    """The file of requests that is read: `source`, or the one made from a table or a part of an object."""
     model: str | None = None
     """The given model for rows that name none."""
     models: dict[str, str] = {}
@@ -121,8 +122,8 @@ class JobRecord(msgspec.Struct, kw_only=True):
         A file with the same size and modification time is not read. Blocks. Raises `JobChangedError`, `OSError`,
         and `InputFileError` for invalid added rows.
         """
-        if self.table is not None:
-            self._compare_table(out)
+        if self.is_made:
+            self._compare_source(out)
             return None
         about = os.stat(self.input)
         if self.shard is not None:  # the plan of the shards knows the size, and a border moves with it
@@ -141,17 +142,22 @@ class JobRecord(msgspec.Struct, kw_only=True):
             raise error
         return checked
 
-    def note_table(self, path: str) -> None:
-        """Record the table's state. Blocks. Raises `OSError`."""
-        about = os.stat(path)
-        self.table_size, self.table_modified = about.st_size, about.st_mtime_ns
-        self.table_digest = digest_of(path, about.st_size)
+    @property
+    def is_made(self) -> bool:
+        """Whether `input` is made from `source`: a table, or an object in a store."""
+        return self.table is not None or is_url(self.source)
 
-    def _compare_table(self, out: str) -> None:
-        about = os.stat(self.source)
-        if (about.st_size, about.st_mtime_ns) == (self.table_size, self.table_modified):
+    def note_source(self, path: str) -> None:
+        """Record the state of the table or object that `input` is made from. Blocks. Raises `OSError`."""
+        self.table_size, self.table_modified = state = input_state(path)
+        self.table_digest = str(state.modified) if is_url(path) else digest_of(path, state.size)
+
+    def _compare_source(self, out: str) -> None:
+        state = input_state(self.source)
+        if state == (self.table_size, self.table_modified):
             return
-        if about.st_size != self.table_size or digest_of(self.source, about.st_size) != self.table_digest:
+        digest = str(state.modified) if is_url(self.source) else digest_of(self.source, state.size)
+        if (state.size, digest) != (self.table_size, self.table_digest):
             raise JobChangedError(f"{self.source} was changed since {out} was started; {ADVICE}")
 
 

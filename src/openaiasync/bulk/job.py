@@ -22,10 +22,11 @@ import msgspec
 from ..core.codec.endpoint import nearest
 from ..core.policy.limits import Limits
 from ..engine.answer_cache import AnswerCache
+from ..errors import ConfigurationError
 from ..installation import install_command
 from ..storage.atomic import write_file
 from ..storage.disk import FileInUseError, this_host
-from ..storage.segments import FAILED, OK, SENT, SegmentStore
+from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread, in_thread_to_its_end
 from .batch_api import BatchRun
 from .batch_file import (
@@ -54,8 +55,10 @@ from .fingerprint import (
     paths_of,
 )
 from .job_limits import JobLimits, LimitsFile
-from .job_sink import Durability, JobSink
-from .progress import JobProgress, JobStatus, JobTotals, load_status, price_for, show_in_notebook
+from .job_sink import Durability, JobSink, SendWindow
+from .object_storage import copy_range, input_state, is_url, place_of
+from .progress import JobProgress, JobTotals, load_status, price_for, show_in_notebook, totals_of
+from .remote_shards import RemoteOutput, RemoteShard
 from .repair import Into
 from .report import JobReport, html_page, save_json
 from .row import Summary, Work
@@ -65,7 +68,7 @@ from .tables import TableOptions, export_results, is_table, need_parquet, write_
 
 _log = logging.getLogger("openaiasync")
 
-__all__ = ["Job", "JobOptions", "Order", "totals_of"]
+__all__ = ["Job", "JobOptions", "Order"]
 
 Order = Literal["input", "completion"]
 _ORDERS = ("input", "completion")
@@ -140,9 +143,12 @@ class Job:
         **options: Unpack[JobOptions],
     ) -> None:
         _check(options)
-        report, progress = options.get("report"), options.get("progress")
-        self._source: str = os.path.abspath(os.fspath(source))
-        place: str = os.path.realpath(os.fspath(out))
+        report, progress, cache = options.get("report"), options.get("progress"), options.get("cache")
+        self._source: str = place_of(source)
+        place = place_of(out, follow=True)
+        if (remote := _remote_shard(place, options.get("shard"))) is not None:
+            place = remote.local
+        self._remote = remote
         self._merged = answers_path(place)  # the output of the whole input
         self._shard, self._out = shard_of(options.get("shard"), self._merged)
         self._out_table = place if place != self._out and self._shard is None else None
@@ -159,18 +165,14 @@ class Job:
         self._new, self._retry = options.get("new", False), options.get("retry", False)
         self._max_cost, self._prices = _share_of(options.get("max_cost"), self._shard), options.get("prices")
         self._html = None if report is None else os.fspath(report)
-        self._keep_apart(options.get("cache"))
+        self._keep_apart(cache)
         self._show: Callable[[JobProgress], object] | None
         self._show = show_in_notebook() if isinstance(progress, bool) and progress else progress or None
         self._table = options.get("table")
-        if self._table is None and is_table(self._source):
-            raise ValueError(
-                f"{self._source} is a table: pass table=TableOptions(prompt=...) to convert its rows to requests"
-            )
+        _check_table(self._source, self._table)
         self._via = options.get("via", "calls")
         self._into = _into(options.get("schema"), options.get("repair", 1), self._via)
         self._note = dict(options.get("note") or {})
-        cache = options.get("cache")
         self._cache = None if cache is None else AnswerCache(cache)
         self._scheduler = Scheduler(
             engines,
@@ -188,6 +190,7 @@ class Job:
         """Set once the last row was taken by the scheduler: no more will be started than are in flight or repeated."""
         self._stopped = ""
         self._halted: asyncio.Event = asyncio.Event()
+        self._window = SendWindow()
         self._poll = 1.0  # seconds between the first two polls of the Batch API
         self._sink: JobSink | None = None
         self._totals = JobTotals()
@@ -237,9 +240,20 @@ class Job:
     # ---------------------------------------------------------------- the run
 
     async def _run(self) -> JobReport:
+        remote = self._remote
+        if remote is None:
+            return await self._run_here()
+        try:
+            await in_thread_to_its_end(remote.fetch)
+            return await self._run_here()
+        finally:
+            await in_thread_to_its_end(remote.discard)
+
+    async def _run_here(self) -> JobReport:
         record, store = await in_thread_to_its_end(self._open)
         try:
-            return await self._send(record, store)
+            sending = self._send(record, store)
+            return await (sending if self._remote is None else self._remote.run(sending, self._window))
         finally:
             store.close()
             if self._cache is not None:
@@ -251,6 +265,7 @@ class Job:
             self._scheduler,
             self._totals,
             rows=record.rows,
+            window=self._window,
             prefix=f"batch_req_{record.nonce}_",
             durability=self._durability,
             prices=self._prices,
@@ -326,7 +341,7 @@ class Job:
         nonce = record.nonce.encode()
         defaults = {group: self._defaults(group) for group in ("", "chat", "completion", "embedding", "moderation")}
         blake2b = hashlib.blake2b
-        into = self._into
+        into, window = self._into, self._window
         assert sink is not None
         for index, (number, text) in enumerate(read_lines(record.input, record.size, start), start.row):
             if index < len(states) and states[index] >= OK:
@@ -348,6 +363,7 @@ class Job:
             request = request_of(endpoint, body, fields)
             if into is not None:
                 into.prepare(request, index)
+            window.taken = index + 1
             yield Work(key, index, request, 0, named, body, str(model or ""))
         self.drained.set()
 
@@ -370,6 +386,10 @@ class Job:
                 record.source, record.modified, record.table_modified = self._source, 0, 0
             if self._source != record.source and not _same_bytes(self._source, record):
                 raise JobChangedError(f"{self._out} belongs to a job with the input {record.source}; {ADVICE}")
+            if record.is_made:
+                record.input = new_record.input  # on the machine that ran it before, the folder may have been another
+                if not os.path.exists(record.input):  # object stores keep only the results of a shard
+                    self._make_input(record, part)
             store = self._continue(record)
         else:
             record = new_record
@@ -395,7 +415,9 @@ class Job:
         return JobRecord(
             nonce=os.urandom(6).hex(),
             source=self._source,
-            input=self._source if self._table is None else os.path.join(self._folder, "input.jsonl"),
+            input=self._source
+            if self._table is None and not is_url(self._source)
+            else os.path.join(self._folder, "input.jsonl"),
             model=self._model,
             models=self._models,
             params=self._params,
@@ -418,24 +440,20 @@ class Job:
                     raise JobError(
                         f"{path} exists and does not belong to this job; pass new=True (--new) to replace it"
                     )
-        first = part[0] if part else 0  # row of a table
         with _in_use(self._out):
             held = self._lock_old()
             try:
-                if self._table is not None:
+                made = part
+                if record.is_made:
                     os.makedirs(self._folder, exist_ok=True)
-                    record.note_table(self._source)
-                    write_requests(self._source, record.input, self._table, part or (0, None))
-                    part = None if part is None else (0, os.path.getsize(record.input))
-                checked = check_file(record.input, part)
+                    record.note_source(self._source)
+                    self._make_input(record, part)
+                    made = None if part is None else (0, os.path.getsize(record.input))
+                checked = check_file(record.input, made)
                 if (error := checked.error()) is not None:
-                    if self._table is not None:  # lines of the file made from the table, which has one request per row
+                    if record.is_made:
                         os.unlink(record.input)
-                        rows = [
-                            LineProblem(0, f"row {first + line}: {text}" if line else text)
-                            for line, text in error.problems
-                        ]
-                        error = InputFileError(self._source, rows, error.count)
+                        error = self._in_source(error, part)
                     raise error
                 self._need_prices(checked)
                 record.takes(checked)
@@ -448,6 +466,24 @@ class Job:
             return SegmentStore.create(
                 self._folder, self._out, self._errors, record.nonce.encode(), in_order=self._order == "input"
             )
+
+    def _make_input(self, record: JobRecord, part: tuple[int, int] | None) -> None:
+        """Make the file of requests: from rows of the table, or as a copy of bytes of the object."""
+        if self._table is not None:
+            write_requests(self._source, record.input, self._table, part or (0, None))
+            return
+        with open(record.input, "wb") as file:
+            copy_range(self._source, file, *(part or (0, input_state(self._source).size)))
+
+    def _in_source(self, error: InputFileError, part: tuple[int, int] | None) -> InputFileError:
+        """Return an error of the file that was made from the source as one of the source itself."""
+        first = part[0] if part else 0
+        if self._table is None:
+            where = f" (lines counted from byte {first:,})" if first else ""
+            return InputFileError(f"{self._source}{where}", error.problems, error.count)
+        # The file has one line for each row.
+        rows = [LineProblem(0, f"row {first + line}: {text}" if line else text) for line, text in error.problems]
+        return InputFileError(self._source, rows, error.count)
 
     def _need_prices(self, checked: CheckedFile) -> None:
         """Raise `JobError` if a cost limit cannot be enforced because the price of a model is unknown."""
@@ -530,6 +566,18 @@ class Job:
             raise JobError(f"all rows are saved in {self._out}, but not the table or report: {error}") from error
 
 
+def _remote_shard(out: str, shard: tuple[int, int] | str | None) -> RemoteShard | None:
+    """Return the shard of an output in an object store, `None` for an output that is a path."""
+    if not is_url(out):
+        return None
+    if shard is None:
+        raise ConfigurationError(
+            f"{out} is in an object store, which only shards can write to: pass shard=(0, 1) (--shard 0/1), or run the "
+            "job on Ray (--ray)"
+        )
+    return RemoteShard(RemoteOutput(out), Shard.of(shard).number)
+
+
 def _check(options: JobOptions) -> None:
     """Raise `TypeError` for unknown options, `ValueError` for invalid values."""
     if unknown := options.keys() - JobOptions.__annotations__.keys():
@@ -545,6 +593,12 @@ def _check(options: JobOptions) -> None:
         raise ValueError("max_cost is a number of dollars above 0")
     if options.get("shard") is not None and options.get("report") is not None:
         raise ValueError("report: each shard would write this page over that of another; merging writes one for all")
+
+
+def _check_table(source: str, table: TableOptions | None) -> None:
+    """Raise `ValueError` for a table without the options that convert its rows."""
+    if table is None and is_table(source):
+        raise ValueError(f"{source} is a table: pass table=TableOptions(prompt=...) to convert its rows to requests")
 
 
 def _share_of(max_cost: float | None, shard: Shard | None) -> float | None:
@@ -567,26 +621,6 @@ def _into(schema: Any, repair: int, via: str) -> Into | None:
     if schema is not None and via == "batch":
         raise ValueError("schema needs via='calls': rows of the Batch API are not asked again")
     return None if schema is None else Into(schema, repair)
-
-
-def totals_of(status: JobStatus | None, store: SegmentStore) -> JobTotals:
-    """Return the totals of all runs so far: those of the last status, which may be a second old when a process is
-    killed, corrected by the sums in the journal and the rows that were in flight then."""
-    totals, spent = JobTotals() if status is None else status.totals, store.spent
-    if status is None or not status.ended:
-        totals.requests = spent.requests + store.states.count(SENT)
-        totals.runs = max(1, totals.runs)
-    totals.input_tokens = max(totals.input_tokens, spent.input_tokens)
-    totals.output_tokens = max(totals.output_tokens, spent.output_tokens)
-    totals.refused = max(totals.refused, spent.refused)
-    totals.retried = max(totals.retried, spent.retried)
-    totals.cached = max(totals.cached, spent.cached)
-    if spent.cost > (totals.cost or 0.0):
-        totals.cost = spent.cost
-    missing = store.counts[FAILED] - sum(totals.failures.values())
-    if missing > 0:
-        totals.failures = {**totals.failures, "other": totals.failures.get("other", 0) + missing}
-    return totals
 
 
 def _keys_of(record: JobRecord, rows: set[int]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from .progress import JobProgress, JobStatus, JobTotals, Latencies, TimelinePoin
 from .row import Outcome, Stats, Usage, Work
 from .scheduler import Scheduler
 
-__all__ = ["Durability", "JobSink"]
+__all__ = ["Durability", "JobSink", "SendWindow"]
 
 Durability = Literal["normal", "strict", "none"]
 
@@ -34,6 +35,17 @@ _SAMPLED = 1.0  # seconds between two samples, and two writings of the status
 _FULL = 8 << 20  # unwritten bytes above which no row is started
 _REASONS = 50  # distinct reasons of failures that are counted
 _raw = msgspec.json.Decoder(msgspec.Raw)
+
+
+class SendWindow:
+    """The rows of a job that may be sent: in the order of the input, those before `ceiling`."""
+
+    __slots__ = ("ceiling", "taken")
+
+    def __init__(self) -> None:
+        self.taken: int = 0
+        """The row after the last one that was taken from the input."""
+        self.ceiling: float = math.inf
 
 
 class JobSink:
@@ -52,6 +64,7 @@ class JobSink:
         totals: JobTotals,
         *,
         rows: int,
+        window: SendWindow,
         prefix: str,
         durability: Durability,
         prices: Mapping[str, Any] | None,
@@ -66,6 +79,7 @@ class JobSink:
         self._scheduler = scheduler
         self._before = totals
         self._rows = rows
+        self._window = window
         self._prefix = prefix
         self._durability: Durability = durability
         self._cost = JobCost(totals.cost, prices, max_cost)
@@ -96,8 +110,14 @@ class JobSink:
 
     @property
     def full(self) -> bool:
-        """Whether too many bytes are unwritten to start another row, or too much money is booked for rows in flight."""
-        return self.store.pending > _FULL or (self._cost.is_booked_up and self._scheduler.counts.in_flight > 0)
+        """Whether no further row may be started now: too many bytes are unwritten, too much money is booked for rows in
+        flight, or the next row is outside the window."""
+        window = self._window
+        return (
+            self.store.pending > _FULL
+            or window.taken >= window.ceiling
+            or (self._cost.is_booked_up and self._scheduler.counts.in_flight > 0)
+        )
 
     async def flushed(self) -> None:
         """Wait until buffered rows were written."""

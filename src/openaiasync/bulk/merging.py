@@ -18,8 +18,7 @@ from ..storage.segments import FAILED, OK, SegmentStore
 from ..storage.threads import in_thread_to_its_end
 from .batch_file import SeenOnce, digest_of
 from .fingerprint import JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
-from .job import totals_of
-from .progress import JobStatus, JobTotals, Latencies, TimelinePoint, load_status, thinned
+from .progress import JobStatus, JobTotals, Latencies, TimelinePoint, load_status, thinned, totals_of
 from .report import JobReport, html_page, save_json
 from .shards import ShardPlan, shard_path, shards_folder
 from .tables import export_results
@@ -104,11 +103,12 @@ def _check_records(plan: ShardPlan, records: dict[int, JobRecord], out: str) -> 
             raise JobChangedError(f"shard {number} of {out} is that of another cut ({record.shard}); {fresh}")
         if record.settings() != plan.settings:
             raise JobChangedError(f"shard {number} of {out} was run with other settings; {fresh}")
-        if plan.rows is not None:
+        if record.is_made:
             first = records[min(records)]
             if record.table_digest != first.table_digest:
                 raise JobChangedError(
-                    f"shard {number} of {out} was made from another table than shard {min(records)}; {fresh}"
+                    f"shard {number} of {out} was made from another version of the input than shard {min(records)}; "
+                    f"{fresh}"
                 )
             continue
         after = records.get(number + 1)
@@ -126,7 +126,7 @@ def _compare_input(plan: ShardPlan, records: dict[int, JobRecord], out: str) -> 
     """Raise `JobChangedError` if the input, where it is still to be found, is not what a shard has answered."""
     for number, record in records.items():
         source = record.source if os.path.isfile(record.source) else plan.source
-        if plan.rows is not None or not os.path.isfile(source):
+        if record.is_made or not os.path.isfile(source):
             continue
         about = os.stat(source)
         if (about.st_size, about.st_mtime_ns) == (plan.size, record.modified):

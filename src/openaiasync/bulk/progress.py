@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ..storage.disk import read_file
+from ..storage.segments import FAILED, SENT, SegmentStore
 
 __all__ = [
     "JobProgress",
@@ -25,6 +26,7 @@ __all__ = [
     "show_in_notebook",
     "sum_of_progress",
     "thinned",
+    "totals_of",
 ]
 
 _STEPS = 12  # latency buckets per factor e: their bounds are 9 % apart
@@ -302,3 +304,23 @@ def show_in_notebook() -> Callable[[JobProgress], None] | None:
         handle.update({"text/plain": str(progress)}, raw=True)
 
     return show
+
+
+def totals_of(status: JobStatus | None, store: SegmentStore) -> JobTotals:
+    """Return the totals of all runs so far: those of the last status, which may be a second old when a process is
+    killed, corrected by the sums in the journal and the rows that were in flight then."""
+    totals, spent = JobTotals() if status is None else status.totals, store.spent
+    if status is None or not status.ended:
+        totals.requests = spent.requests + store.states.count(SENT)
+        totals.runs = max(1, totals.runs)
+    totals.input_tokens = max(totals.input_tokens, spent.input_tokens)
+    totals.output_tokens = max(totals.output_tokens, spent.output_tokens)
+    totals.refused = max(totals.refused, spent.refused)
+    totals.retried = max(totals.retried, spent.retried)
+    totals.cached = max(totals.cached, spent.cached)
+    if spent.cost > (totals.cost or 0.0):
+        totals.cost = spent.cost
+    missing = store.counts[FAILED] - sum(totals.failures.values())
+    if missing > 0:
+        totals.failures = {**totals.failures, "other": totals.failures.get("other", 0) + missing}
+    return totals

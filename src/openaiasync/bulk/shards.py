@@ -26,6 +26,7 @@ from ..storage.disk import open_regular, read_file
 from ..version import __version__
 from .batch_file import check_file
 from .fingerprint import JobChangedError, JobError, paths_of
+from .object_storage import input_state, is_url, open_input
 from .tables import count_rows, is_table
 
 __all__ = [
@@ -88,7 +89,7 @@ def line_range(path: str, size: int, shard: Shard) -> tuple[int, int]:
 
     A shard is empty if one long line covers it. Reads only around the two borders. Blocks. Raises `OSError`.
     """
-    with open_regular(path) as file:
+    with open_input(path) as file:
 
         def border(number: int) -> int:
             at = size * number // shard.total
@@ -116,8 +117,10 @@ def fingerprint_of(path: str) -> str:
 
     Every shard computes it before it starts, so it must not read a large input as a whole. Each shard records the
     digest of its part too, and merging compares those. A process that runs many shards reads an unchanged file once.
-    Blocks. Raises `OSError`.
+    An object in a store has a version instead. Blocks. Raises `OSError`.
     """
+    if is_url(path):
+        return ":".join(map(str, input_state(path)))
     about = os.stat(path)
     return _fingerprint(path, about.st_size, about.st_mtime_ns, about.st_ino)
 
@@ -235,12 +238,12 @@ def plan_shards(
     Raises `JobChangedError` if the plan is for another input or other settings, `InputFileError` for an input of at
     most 256 MiB that has problems anywhere, `JobError` if the output exists already, `OSError`.
     """
-    about = os.stat(source)
+    size = input_state(source).size
     mine = ShardPlan(
         library=__version__,
         count=count,
         source=source,
-        size=about.st_size,
+        size=size,
         fingerprint=fingerprint_of(source),
         settings=settings,
         checked=checked,
@@ -253,7 +256,7 @@ def plan_shards(
                 raise JobError(f"{path} exists and was not merged from shards; remove it, or name another output")
         if is_table(source):
             mine.rows = count_rows(source)
-        elif not checked and about.st_size <= _CHECKED:
+        elif not checked and size <= _CHECKED:
             if (error := check_file(source).error()) is not None:
                 raise error
             mine.checked = True

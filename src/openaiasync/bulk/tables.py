@@ -24,6 +24,7 @@ from ..errors import ConfigurationError
 from ..installation import install_command
 from ..storage.atomic import AtomicFile
 from .batch_file import InputFileError, LineProblem, as_object, endpoint_at
+from .object_storage import open_input
 
 __all__ = [
     "CellError",
@@ -123,7 +124,7 @@ def _rows_of(path: str, first: int = 0, end: int | None = None) -> Iterator[dict
 
 def _csv_rows(path: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with io.TextIOWrapper(open_input(path), newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, dialect="excel-tab" if path.lower().endswith(".tsv") else "excel", strict=True)
         try:
             for row in reader:
@@ -140,7 +141,7 @@ def _csv_rows(path: str) -> Iterator[dict[str, Any]]:
 def _open_parquet(path: str) -> Generator[Any, None, None]:
     arrow = _pyarrow()
     try:
-        with arrow.parquet.ParquetFile(path) as file:
+        with open_input(path) as opened, arrow.parquet.ParquetFile(opened) as file:
             yield file
     except (arrow.lib.ArrowInvalid, arrow.lib.ArrowNotImplementedError) as error:
         raise InputFileError(path, [LineProblem(0, f"not Parquet ({error})")]) from None

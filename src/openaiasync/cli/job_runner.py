@@ -19,6 +19,7 @@ from ..bulk.batch_file import check_file
 from ..bulk.fingerprint import JobError, answers_path, paths_of
 from ..bulk.job import Job
 from ..bulk.job_limits import JobLimits, LimitsFile
+from ..bulk.object_storage import is_url
 from ..bulk.progress import JobProgress, price_for
 from ..bulk.shards import shard_path
 from ..bulk.tables import TableOptions, export_results, is_table
@@ -28,7 +29,7 @@ from ..lazy import resolve_annotations
 from .arguments import key_for
 from .console import CommandError, Exit, err, note, out
 from .interrupts import handle_interrupts
-from .job_status import exit_code, note_report, record_of
+from .job_status import exit_code, local_answers, note_report, record_of
 from .shard_commands import failed_shards, merge_job, shard_folders, shard_option, whole_output
 from .spool import spooled
 
@@ -50,7 +51,7 @@ def table_options(source: str, given: TableArguments) -> TableOptions | None:
             raise CommandError(f"{used[0]} is for tables (.csv, .tsv, .parquet); {source} is a file of requests")
         return None
     if given.prompt is None:
-        if not os.path.exists(source):
+        if not is_url(source) and not os.path.exists(source):
             raise CommandError(f"cannot read {source}: {os.strerror(errno.ENOENT)}")
         raise CommandError(f"{source} is a table: --prompt says what to ask for each row, such as 'Classify: {{text}}'")
     return TableOptions(given.prompt, given.system, given.key, given.url)
@@ -81,7 +82,7 @@ def run_job(
             return run_job(
                 servers, source, target, options, rpm=rpm, tpm=tpm, max_in_flight=max_in_flight, prices=prices
             )
-    if not os.path.isfile(source):
+    if not is_url(source) and not os.path.isfile(source):
         raise CommandError(f"cannot read {source}: {'not a file' if os.path.exists(source) else 'no such file'}")
     if options.get("max_cost") is not None and prices is None:
         _need_prices()
@@ -312,7 +313,7 @@ def check_input(source: str, model: str | None, prices: str | None) -> int:
 
 def export_job(target: str, table: str, errors: bool) -> int:
     """Write results as a table; return the exit code."""
-    place = answers_path(os.path.realpath(target))
+    place = local_answers(target)
     if not os.path.isfile(place):
         raise CommandError(f"cannot read {place}: no such file")
     if os.path.realpath(table) in (place, paths_of(place)[0]):

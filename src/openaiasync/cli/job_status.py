@@ -10,20 +10,31 @@ import msgspec
 from rich.text import Text
 
 from ..bulk.fingerprint import JobRecord, answers_path, folder_of
+from ..bulk.object_storage import is_url
 from ..bulk.progress import JobProgress, JobStatus, load_status, sum_of_progress
 from ..bulk.report import JobReport
 from ..bulk.shards import ShardPlan, shard_path
 from ..storage.disk import this_host
 from .console import CommandError, Exit, err, out
 
-__all__ = ["exit_code", "note_report", "record_of", "show_status"]
+__all__ = ["exit_code", "local_answers", "note_report", "record_of", "show_status"]
 
 _FRESH = 10.0  # seconds after which a status counts as out of date
 
 
+def local_answers(target: str) -> str:
+    """Return the path of a job's answers. Raises `CommandError` for an output in an object store."""
+    if is_url(target):
+        raise CommandError(
+            f"{target} is in an object store, where this command cannot look: `openaiasync merge --partial` makes one "
+            "output of what there is, and shows the numbers"
+        )
+    return answers_path(os.path.realpath(target))
+
+
 def record_of(target: str) -> tuple[str, JobRecord]:
     """Return the folder and the record of the job with this output. Raises `CommandError`."""
-    place = answers_path(os.path.realpath(target))
+    place = local_answers(target)
     folder = folder_of(place)
     record = JobRecord.load(folder)
     if record is None:
@@ -47,7 +58,7 @@ def exit_code(report: JobReport, *, interrupted: bool = False) -> int:
 
 def show_status(target: str, as_json: bool) -> int:
     """Print the progress of a job, or of all shards; return the exit code."""
-    answers = answers_path(os.path.realpath(target))
+    answers = local_answers(target)
     if (plan := ShardPlan.load(answers)) is not None:
         return _show_shards(answers, plan, as_json)
     folder, record = record_of(target)

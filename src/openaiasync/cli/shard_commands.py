@@ -6,12 +6,14 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from ..bulk.fingerprint import answers_path, folder_of, paths_of
+from ..bulk.fingerprint import folder_of, paths_of
 from ..bulk.merging import merge
+from ..bulk.object_storage import is_url
+from ..bulk.remote_shards import merge_remote
 from ..bulk.shards import Shard, ShardPlan, local_file_system, shard_path
 from ..lazy import resolve_annotations
 from .console import CommandError, note
-from .job_status import exit_code, note_report
+from .job_status import exit_code, local_answers, note_report
 
 if TYPE_CHECKING:
     from .job_commands import ShardArguments
@@ -36,6 +38,8 @@ def shard_option(target: str, given: ShardArguments) -> Shard | None:
         shard = Shard.of(given.shard, given.first_shard)
     except ValueError as error:
         raise CommandError(f"--shard: {error}") from None
+    if is_url(target):
+        return shard
     folder = os.path.dirname(os.path.realpath(target))
     many = shard.total > 1 and any(name in os.environ for name in ("KUBERNETES_SERVICE_HOST", "SLURM_JOB_ID"))
     if many and (kind := local_file_system(folder)) is not None:
@@ -48,14 +52,14 @@ def shard_option(target: str, given: ShardArguments) -> Shard | None:
 
 def merge_job(target: str, partial: bool, report: str | None) -> int:
     """Merge the shards of an output and return the exit code."""
-    found = merge(target, partial=partial, html=report)
+    found = (merge_remote if is_url(target) else merge)(target, partial=partial, html=report)
     note_report(found)
     return exit_code(found)
 
 
 def _shards_of(target: str) -> tuple[str, range]:
     """Return the path of the answers and the numbers of the shards; none for a job without shards."""
-    answers = answers_path(os.path.realpath(target))
+    answers = local_answers(target)
     plan = ShardPlan.load(answers)
     return answers, range(0 if plan is None else plan.count)
 

@@ -116,7 +116,9 @@ class ShardWorker:
         except (InputFileError, JobError, OpenAIError, OSError) as error:
             return _encoded(ShardResult(progress=_nothing(), kind="fatal", error=f"shard {number}: {error}"))
         except Exception as error:  # a bug, an invalid option: it would end the shard on any worker
-            return _encoded(ShardResult(progress=_nothing(), kind="fatal", error=f"shard {number}: {_described(error)}"))
+            return _encoded(
+                ShardResult(progress=_nothing(), kind="fatal", error=f"shard {number}: {_described(error)}")
+            )
         finally:
             self._jobs.pop(number, None)
         progress = JobProgress(rows=report.rows, ok=report.ok, failed=report.failed, refused=report.refused)
