@@ -358,9 +358,12 @@ def test_the_share_of_a_killed_node(connected: Any, tmp_path: Path) -> None:
     before = admitted(counts, at - 2.0, at)
     steps = [at + 0.1 * step for step in range(60)]
     full = next(start for start in steps if admitted(counts, start, start + 1.0) >= 0.95 * before) - at
-    print(f"{before:.0%} of the limit used before, {admitted(counts, at, at + 1):.0%} in the first second after,"
-          f" {admitted(counts, at + 1, at + 2):.0%} in the next; the whole rate after {full:.1f} s, of which {starved:.1f} s without a CPU;"
-          f" {counts['refused']} 429s, {counts['paid_twice']} paid twice, {len(report.paid_twice)} named")  # fmt: skip
+    first, second = admitted(counts, at, at + 1), admitted(counts, at + 1, at + 2)
+    print(
+        f"{before:.0%} of the limit used before, {first:.0%} in the first second after, {second:.0%} in the next; "
+        f"the whole rate after {full:.1f} s, of which {starved:.1f} s without a CPU; {counts['refused']} 429s, "
+        f"{counts['paid_twice']} paid twice, {len(report.paid_twice)} named"
+    )
     assert (report.ok, keys_of(out)) == (2500, [f"k{number}" for number in range(2500)])
     assert full <= TAKEN_OVER + starved  # a busy machine holds up the other workers, not the budget
     assert counts["paid_twice"] <= count * IN_FLIGHT
