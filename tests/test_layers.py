@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -328,6 +329,20 @@ def test_every_unit_has_a_layer_and_stands_in_the_docs() -> None:
     assert [
         unit for unit in sorted(units) if f"`{unit}`" not in table and f"`{unit.replace('.', '/')}/`" not in table
     ] == []
+
+
+def test_the_docs_name_files_that_exist() -> None:
+    """Each file that docs/architecture.md names is there: with its folder, or by its name alone."""
+    root = SOURCE.parents[1]
+    text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./]+\.py)`", text))
+    known = {
+        f"/{path.relative_to(root)}"
+        for folder in ("src", "tests", "tools", "bench")
+        for path in (root / folder).rglob("*.py")
+    }
+    assert sorted(name for name in named if not any(path.endswith(f"/{name}") for path in known)) == []
+    assert len(named) > 50
 
 
 MADE_UP = {

@@ -134,10 +134,9 @@ class Reply(msgspec.Struct, Generic[T], kw_only=True):
 
     `answers` holds every `ChatCompletion` in order; `text`, `reasoning`, `message` and `finish_reason` are those of the
     last. `messages` are those that the turn adds to the history, valid as input of the API: assistant messages, and
-    each tool
-    call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` holds the
-    results of all tool calls, in the order of the calls. `parsed` is the value requested with ``into=``: a turn that
-    has none raises. Without ``into=`` it is `None`.
+    each tool call answered once and in order; the user's message and rounds of repair are not in it. `tool_calls` holds
+    the results of all tool calls, in the order of the calls. `parsed` is the value requested with ``into=``: a turn
+    that has none raises. Without ``into=`` it is `None`.
 
     After an error, `error.partial` is the `Reply` so far: `messages` then holds the finished rounds, the last of
     `answers` may be incomplete, and `parsed` is `None`.

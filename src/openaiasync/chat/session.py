@@ -179,8 +179,7 @@ class ChatSession:
         `ContextLimitError` and `BudgetError` instead of sending a request that is too large or too expensive,
         `RuntimeError` if a tool calls its own session, and the errors of calls and tools. After any of these the
         history is unchanged, and `error.partial` holds the `Reply` so far. Raises `SessionFileError` if the turn could
-        not be
-        saved: the turn is part of the history then, and is saved with the next one.
+        not be saved: the turn is part of the history then, and is saved with the next one.
         """
         return await self._take_turn(self._state.request("session.say()", text, into, params))
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from ..core.model.base import BaseModel
+from ..engine.in_flight import wake
 from ..engine.log import logger
 from ..storage.threads import run_in_thread
 from .history import mended, plain_json
@@ -317,7 +318,7 @@ class ToolThreads:
                     return
                 loop, waiter = self._waiting.popleft()
             with contextlib.suppress(RuntimeError):  # its loop is closed: try the next one
-                loop.call_soon_threadsafe(_settle, waiter)
+                loop.call_soon_threadsafe(wake, waiter)
                 return
 
     def leave(self, thread: ToolThread) -> None:
@@ -337,11 +338,6 @@ class ToolThreads:
             self._left -= thread.left
             self._ends += 1
         self._wake()
-
-
-def _settle(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 THREADS = ToolThreads()

@@ -9,7 +9,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast, overload
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
 
 from ..core.schema.structured import ShapeError
 from ..engine.callback import is_asynchronous
@@ -183,28 +183,22 @@ class Tool:
         return f"Tool({self.name})"
 
 
-@overload
-def tool(
-    function: Function,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    strict: bool | None = None,
-    parameters: dict[str, Any] | None = None,
-    timeout: float | None = None,
-) -> Tool: ...
+class ToolOptions(TypedDict, total=False):
+    """The keywords of `tool`."""
+
+    name: str | None
+    description: str | None
+    strict: bool | None
+    parameters: dict[str, Any] | None
+    timeout: float | None
 
 
 @overload
-def tool(
-    function: None = None,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    strict: bool | None = None,
-    parameters: dict[str, Any] | None = None,
-    timeout: float | None = None,
-) -> Callable[[Function], Tool]: ...
+def tool(function: Function, **options: Unpack[ToolOptions]) -> Tool: ...
+
+
+@overload
+def tool(function: None = None, **options: Unpack[ToolOptions]) -> Callable[[Function], Tool]: ...
 
 
 def tool(

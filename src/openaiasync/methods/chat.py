@@ -244,10 +244,9 @@ class ChatMethods:
         """Return a session that was saved. With ``append=True``, every turn is appended to its file from now on.
 
         `options` are those of `session` except `messages`, and override the saved values. Functions are not in the
-        file:
-        pass the `tools` again; ``session.missing_tools`` names those that are missing. With ``fsync=True``, appending
-        waits for the disk. Raises `SessionFileError` if the file does not exist, is not a saved session, is in use or
-        damaged; and the errors of `session`.
+        file: pass the `tools` again; ``session.missing_tools`` names those that are missing. With ``fsync=True``,
+        appending waits for the disk. Raises `SessionFileError` if the file does not exist, is not a saved session, is
+        in use or damaged; and the errors of `session`.
         """
         from ..chat.session import ChatSession
 

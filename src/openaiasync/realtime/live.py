@@ -253,7 +253,7 @@ class AsyncLiveConnection(WebSocketConnection[OpenModel]):
 
 
 class AsyncLiveConnectionManager(Manager[AsyncLiveConnection]):
-    """What ``client.live.connect(...)`` answers."""
+    """The result of ``client.live.connect(...)``."""
 
     _makes = AsyncLiveConnection
 
@@ -280,7 +280,7 @@ class AsyncForksConnection(WebSocketConnection[OpenModel]):
 
 
 class AsyncForksConnectionManager(Manager[AsyncForksConnection]):
-    """What ``client.live.forks.connect(...)`` answers."""
+    """The result of ``client.live.forks.connect(...)``."""
 
     _makes = AsyncForksConnection
 
@@ -312,6 +312,6 @@ class AsyncSidebandConnection(WebSocketConnection[OpenModel]):
 
 
 class AsyncSidebandConnectionManager(Manager[AsyncSidebandConnection]):
-    """What ``client.live.sideband.connect(...)`` answers."""
+    """The result of ``client.live.sideband.connect(...)``."""
 
     _makes = AsyncSidebandConnection

@@ -232,7 +232,7 @@ class AsyncRealtimeConnection(WebSocketConnection[RealtimeServerEvent]):
 
 
 class AsyncRealtimeConnectionManager(Manager[AsyncRealtimeConnection]):
-    """What ``client.realtime.connect(...)`` answers."""
+    """The result of ``client.realtime.connect(...)``."""
 
     _makes = AsyncRealtimeConnection
 
@@ -274,7 +274,7 @@ class BetaRealtimeConnection(WebSocketConnection[BetaServerEvent]):
 
 
 class BetaRealtimeConnectionManager(Manager[BetaRealtimeConnection]):
-    """What ``client.beta.realtime.connect(...)`` answers."""
+    """The result of ``client.beta.realtime.connect(...)``."""
 
     _makes = BetaRealtimeConnection
 
@@ -291,6 +291,6 @@ class AsyncTranslationsConnection(WebSocketConnection[RealtimeTranslationServerE
 
 
 class AsyncTranslationsConnectionManager(Manager[AsyncTranslationsConnection]):
-    """What ``client.realtime.translations.connect(...)`` answers."""
+    """The result of ``client.realtime.translations.connect(...)``."""
 
     _makes = AsyncTranslationsConnection

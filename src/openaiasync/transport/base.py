@@ -150,8 +150,8 @@ class TransportError(Exception):
     """Why an exchange failed. It never leaves the library: the engine turns it into the public error.
 
     `kind` is one of: ``"timeout"`` (and then `clock` is ``"queue"``, ``"connect"``, ``"start"``, ``"stall"`` or
-    ``"until"``), ``"stuck"`` (all connections are held by tasks that wait for one),
-    ``"dns"``, ``"refused"`` (any failed connect), ``"tls"``, ``"proxy"``, ``"eof"`` (closed before the answer's end),
+    ``"until"``), ``"stuck"`` (all connections are held by tasks that wait for one), ``"dns"``,
+    ``"refused"`` (any failed connect), ``"tls"``, ``"proxy"``, ``"eof"`` (closed before the answer's end),
     ``"reset"``, ``"protocol"`` (bytes that are not HTTP/1.1, or over a cap), ``"upload"`` (the body's source raised:
     it is the `__cause__`), ``"closed"`` (the transport was closed by its owner).
     """

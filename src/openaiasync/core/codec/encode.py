@@ -1,8 +1,7 @@
 """Encodes parameters as JSON bodies and query strings, rejecting values that cannot be sent.
 
 The walk before encoding finds values that msgspec would silently encode wrongly: markers for "not given", answers
-passed
-back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
+passed back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
 """
 
 from __future__ import annotations

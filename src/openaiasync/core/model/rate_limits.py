@@ -66,7 +66,7 @@ class _Stated:
 
     @property
     def rate(self) -> float:
-        """Units a second, to find the lowest; a limit that says less than others comes last."""
+        """Units a second, to find the lowest; a limit with less information sorts last."""
         return float("inf") if self.limit is None else self.limit / (self.window or _DEFAULT_WINDOW)
 
     def result(self) -> RateLimit:

@@ -8,8 +8,8 @@ The measured quantity is the stretch, the seconds in flight per token. By Little
 divided by the throughput: below the knee it does not depend on the limit, beyond it grows in proportion. At the start
 the limit ramps up until the stretch grows, and returns to the knee computed from it. Afterwards steps up and down are
 tried: a step up is kept if a quarter of its growth is gained as throughput, a step down if less than a tenth of it is
-lost. Rows
-are sampled in the order in which they were sent, since by completion the short ones would be over-represented.
+lost. Rows are sampled in the order in which they were sent, since by completion the short ones would be
+over-represented.
 """
 
 from __future__ import annotations

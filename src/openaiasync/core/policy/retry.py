@@ -8,8 +8,7 @@ and it returns the decision as a value, which the caller carries out. It checks,
    connection that the server closed.
 2. A request that would fail again, cannot be sent again, or might be charged twice ends the call (`GiveUp`).
 3. Any other failure is followed by a `Retry`, after the pause that the server asks for or an exponential one with
-jitter,
-   as long as the number of retries, the deadline and the budget allow it.
+   jitter, as long as the number of retries, the deadline and the budget allow it.
 
 The budget limits the load on a failing server: each retry costs tokens that only successes restore.
 """

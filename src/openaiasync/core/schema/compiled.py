@@ -41,7 +41,7 @@ _KEYWORDS = frozenset(
 )
 
 
-# How a type is told, as Python source; other types are looked up in `kinds`.
+# The test for each type, as Python source; other types are looked up in `kinds`.
 _TESTS = {
     "array": "isinstance(v, list)",
     "boolean": "(v is True or v is False)",
