@@ -30,7 +30,7 @@ from .context import RequestContext
 from .errors import HTTPError, described
 from .handlers import KINDS, Handler, HandlerRegistry
 from .http import HTTPServer, serve, serve_until_signal
-from .operations import PUBLIC, operation, routes
+from .operations import PUBLIC, not_served, operation, routes
 from .origin import check_host, check_origin
 from .presence import ClientLeft, PresenceMonitor, RequestLimits, ResponseBroken
 from .quota import HandlerSlot, InFlightQueue, RequestRateLimit, ServerMetrics
@@ -166,7 +166,7 @@ class Server:
         self._allowed_hosts: frozenset[str] = frozenset(name.lower() for name in allowed_hosts)
         self._lifespan = lifespan
         self._unknown: Callable[[RequestContext], Awaitable[None]] | None = getattr(self, "on_unknown_route", None)
-        self._router = Router(routes())
+        self._router = Router(routes(), not_served())
         self._monitor: PresenceMonitor | None = None  # of the loop that the last request came from
         self.created: int = int(time.time())
         """The creation time in the models' objects, a Unix time."""

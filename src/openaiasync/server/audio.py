@@ -84,14 +84,13 @@ async def create_transcription(app: Server, context: RequestContext) -> None:
 async def create_translation(app: Server, context: RequestContext) -> None:
     """Serve ``POST /audio/translations``, with the model's handler of transcriptions if it has none of translations."""
     body = await app.read_body(context)
-    kind = "translation" if app.handlers.has("translation", body["model"]) else "transcription"
-    await _transcribe(app, context, body, kind)
+    await _transcribe(app, context, body, "translation", "transcription")
 
 
-async def _transcribe(app: Server, context: RequestContext, body: dict[str, Any], kind: str) -> None:
+async def _transcribe(app: Server, context: RequestContext, body: dict[str, Any], kind: str, other: str = "") -> None:
     translate = context.operation == "audio.translations.create"
     form = _check_format(body)
-    handler = app.handlers.find(kind, body["model"])
+    handler = app.handlers.find(kind, body["model"], other)
     request = TranscriptionRequest(body, context, translate)
     async with app.admitted(context):
         if body.get("stream"):

@@ -58,9 +58,10 @@ _threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = Weak
 class RegisteredHandler:
     """A handler, and what kind of function it is."""
 
-    __slots__ = ("function", "is_coroutine", "is_generator", "is_lazy", "name")
+    __slots__ = ("function", "is_coroutine", "is_generator", "is_lazy", "kind", "name")
 
-    def __init__(self, function: Handler) -> None:
+    def __init__(self, kind: str, function: Handler) -> None:
+        self.kind: str = kind
         called: Any = type(function).__call__
         self.function: Handler = function
         self.name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
@@ -82,7 +83,7 @@ class HandlerRegistry:
     def add(self, kind: str, names: Iterable[str], handler: Handler) -> None:
         """Register a handler. Raises `ValueError` if the model already has one of this kind."""
         names = list(names)
-        registered = RegisteredHandler(handler)
+        registered = RegisteredHandler(kind, handler)
         if not names and kind in self._any:
             raise ValueError(f"there is already a handler of {KINDS[kind]} for any model")
         for name in names:
@@ -97,35 +98,33 @@ class HandlerRegistry:
         """Return the names of all models in the order they were registered."""
         return list(self._names)
 
-    def has(self, kind: str, name: str) -> bool:
-        """Whether a handler of this kind serves the model."""
-        return name in self._found[kind] or (kind in self._any and not self._is_other(kind, name))
-
     def _is_other(self, kind: str, name: str) -> bool:
         """Whether the model has handlers, but none of this kind."""
         return name in self._names and name not in self._found[kind]
 
-    def find(self, kind: str, name: str) -> RegisteredHandler:
-        """Return the handler for a model; for ``""`` the first handler of this kind.
+    def find(self, kind: str, name: str, other: str = "") -> RegisteredHandler:
+        """Return the handler of this kind for a model, or else the one of the kind `other`.
 
-        Raises `HTTPError`: 404 for an unknown model or one of another kind, 400 for ``""`` if there is no handler of
-        this kind.
+        For ``""`` it is the first one of the kind. Raises `HTTPError` (404) for an unknown model or one without either.
         """
-        if not name:
-            first = next(iter(self._found[kind].values()), None) or self._any.get(kind)
-            if first is None:
-                message = "Missing required parameter: 'model'."
-                raise HTTPError(400, message, param="model", code="missing_required_parameter")
-            return first
-        handler = self._found[kind].get(name)
-        if handler is None and not self._is_other(kind, name):
-            handler = self._any.get(kind)
-        if handler is not None:
-            return handler
+        kinds = (kind, other) if other else (kind,)
+        for one in kinds:
+            handler = self._found[one].get(name)
+            if handler is None and not self._is_other(one, name):
+                handler = self._any.get(one)
+            if handler is None and not name:
+                handler = next(iter(self._found[one].values()), None)
+            if handler is not None:
+                return handler
         if name in self._names:
             message = f"The model {name!r} does not support {KINDS[kind]}."
             raise HTTPError(404, message, param="model", code="model_not_supported")
-        raise HTTPError(404, f"The model {name!r} does not exist.", param="model", code="model_not_found")
+        none = f"no model of this server supports {KINDS[kind]}."
+        if not name:
+            raise HTTPError(404, none.capitalize(), param="model", code="model_not_supported")
+        known = any(self._found[one] or one in self._any for one in kinds)
+        message = f"The model {name!r} does not exist{'.' if known else f', and {none}'}"
+        raise HTTPError(404, message, param="model", code="model_not_found")
 
 
 class HandlerItems:

@@ -16,7 +16,7 @@ from .routing import PICTURES
 if TYPE_CHECKING:
     from .app import Server
 
-__all__ = ["OPERATIONS", "PUBLIC", "operation", "routes"]
+__all__ = ["OPERATIONS", "PUBLIC", "not_served", "operation", "routes"]
 
 Operation: TypeAlias = "Callable[[Server, RequestContext], Awaitable[None]]"
 
@@ -61,6 +61,8 @@ OPERATIONS: Final[dict[str, str]] = {
     "responses.create": "responses:create_response",
     "responses.retrieve": "responses:get_response",
     "responses.delete": "responses:delete_response",
+    "responses.cancel": "responses:cancel_response",
+    "responses.input_tokens.count": "responses:count_input_tokens",
     "responses.input_items.list": "responses:list_input_items",
     "images.generate": "images:generate_images",
     "images.edit": "images:edit_images",
@@ -106,6 +108,15 @@ def routes() -> Iterator[tuple[str, str, str]]:
             yield "GET", own[name], name
         else:
             yield ENDPOINTS[name].method, ENDPOINTS[name].path, name
+
+
+def not_served() -> Iterator[tuple[str, str, str]]:
+    """Yield method, path and name of the API's operations that the server does not have."""
+    served = {(method, path) for method, path, _ in routes()}
+    for name, one in ENDPOINTS.items():
+        path = one.path.partition("?")[0]  # the beta of a served operation has a query in its path
+        if (one.method, path) not in served:
+            yield one.method, path, name
 
 
 resolve_annotations(__name__)

@@ -166,6 +166,18 @@ BODIES: dict[str, str] = {
         '"type":"null"}]},"max_output_tokens":{"anyOf":[{"type":"integer","minimum":16},{"type":"null"}]}'
         '},"required":[]}'
     ),
+    "responses.input_tokens.count": (
+        '{"type":"object","properties":{"model":{"anyOf":[{"type":"string"},{"type":"null"}]},"input":{"a'
+        'nyOf":[{"type":"string","maxLength":10485760},{"type":"array","items":{"$ref":"#/$defs/InputItem'
+        '"}},{"type":"null"}]},"previous_response_id":{"anyOf":[{"type":"string"},{"type":"null"}]},"tool'
+        's":{"anyOf":[{"type":"array","items":{"$ref":"#/$defs/Tool"}},{"type":"null"}]},"text":{"anyOf":'
+        '[{"$ref":"#/$defs/ResponseTextParam"},{"type":"null"}]},"reasoning":{"anyOf":[{"$ref":"#/$defs/R'
+        'easoning"},{"type":"null"}]},"truncation":{"$ref":"#/$defs/TruncationEnum"},"instructions":{"any'
+        'Of":[{"type":"string"},{"type":"null"}]},"personality":{"type":"string"},"conversation":{"anyOf"'
+        ':[{"$ref":"#/$defs/ConversationParam"},{"type":"null"}]},"tool_choice":{"anyOf":[{"$ref":"#/$def'
+        's/ToolChoiceParam"},{"type":"null"}]},"parallel_tool_calls":{"anyOf":[{"type":"boolean"},{"type"'
+        ':"null"}]}},"required":[]}'
+    ),
 }
 
 DEFINITIONS: dict[str, str] = {
@@ -1281,6 +1293,9 @@ DEFINITIONS: dict[str, str] = {
     ),
     "TranscriptionInclude": (
         '{"type":"string","enum":["logprobs"]}'
+    ),
+    "TruncationEnum": (
+        '{"type":"string","enum":["auto","disabled"]}'
     ),
     "TypeParam": (
         '{"type":"object","properties":{"type":{"type":"string","enum":["type"]},"text":{"type":"string"}'

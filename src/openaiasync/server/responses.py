@@ -27,7 +27,15 @@ from .tokens import count_prompt
 if TYPE_CHECKING:
     from .app import Server
 
-__all__ = ["ResponseStore", "create_response", "delete_response", "get_response", "list_input_items"]
+__all__ = [
+    "ResponseStore",
+    "cancel_response",
+    "count_input_tokens",
+    "create_response",
+    "delete_response",
+    "get_response",
+    "list_input_items",
+]
 
 _MAX_KEPT: Final = 1000
 _TERMINAL: Final = frozenset(["response.completed", "response.failed", "response.incomplete", "error"])
@@ -70,6 +78,20 @@ async def delete_response(app: Server, context: RequestContext) -> None:
     await context.send_json(app.responses_kept.delete(context.arguments["response_id"]))
 
 
+async def cancel_response(app: Server, context: RequestContext) -> None:
+    """Refuse ``POST /responses/{response_id}/cancel``: responses are stored once they are complete."""
+    id: str = app.responses_kept.get(context.arguments["response_id"])[0]["id"]
+    message = f"The response {id!r} cannot be cancelled: it was not created in the background."
+    raise HTTPError(400, message, param="response_id", code="invalid_state")
+
+
+async def count_input_tokens(app: Server, context: RequestContext) -> None:
+    """Serve ``POST /responses/input_tokens``: the count that a response reports unless its handler has another."""
+    body = await app.read_body(context)
+    count = count_prompt(_chat_body(body, _items(app, body)))
+    await context.send_json({"object": "response.input_tokens", "input_tokens": count})
+
+
 async def list_input_items(app: Server, context: RequestContext) -> None:
     """Serve ``GET /responses/{response_id}/input_items``."""
     _, items = app.responses_kept.get(context.arguments["response_id"])
@@ -84,11 +106,10 @@ async def list_input_items(app: Server, context: RequestContext) -> None:
 async def create_response(app: Server, context: RequestContext) -> None:
     """Serve ``POST /responses``."""
     body = await app.read_body(context)
-    model: str = body.get("model") or ""
-    if app.handlers.has("response", model):
-        await _own(app, context, body, app.handlers.find("response", model))
+    handler = app.handlers.find("response", body.get("model") or "", "chat")
+    if handler.kind == "response":
+        await _own(app, context, body, handler)
         return
-    handler = app.handlers.find("chat", model)
     items = _items(app, body)
     chat = _chat_body(body, items)
     async with app.admitted(context):

@@ -23,12 +23,19 @@ class Route(NamedTuple):
 
 
 class Router:
-    """Finds operations by paths like ``/models/{model}``, with or without ``/v1`` before them."""
+    """Finds operations by paths like ``/models/{model}``, with or without ``/v1`` before them.
 
-    def __init__(self, operations: Iterable[tuple[str, str, str]]) -> None:
+    `not_served` are further operations of the API, which only serve to explain why a request is refused.
+    """
+
+    def __init__(
+        self, operations: Iterable[tuple[str, str, str]], not_served: Iterable[tuple[str, str, str]] = ()
+    ) -> None:
         """Take operations as method, path and name."""
         self._plain: dict[bytes, dict[str, str]] = {}
         self._patterns: dict[re.Pattern[bytes], dict[str, str]] = {}
+        self._not_served = not_served
+        self._others: Router | None = None  # made for the first request that is refused
         for method, template, name in operations:
             if "{" in template:
                 expression = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template)
@@ -50,16 +57,34 @@ class Router:
                     given = match.groupdict().items()
                     arguments = {name: unquote_to_bytes(value).decode("utf-8", "replace") for name, value in given}
                     break
-        if methods is None:
-            shown = path[:200].decode("latin-1")
-            raise HTTPError(404, f"Unknown request URL: {method} {shown}.", code="unknown_url")
-        name = methods.get("GET" if method == "HEAD" else method)
+        read_as = "GET" if method == "HEAD" else method
+        name = None if methods is None else methods.get(read_as)
         if name is None:
-            allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
-            raise HTTPError(
-                405,
-                f"Not allowed to {method} on this URL.",
-                code="method_not_allowed",
-                fields=((b"allow", allowed.encode()),),
-            )
+            raise self._refusal(method, path, methods, self._name_of_other(read_as, short))
         return Route(name, arguments)
+
+    def _refusal(self, method: str, path: bytes, methods: dict[str, str] | None, other: str) -> HTTPError:
+        if methods is None or other:
+            message = f"Unknown request URL: {method} {path[:200].decode('latin-1')}."
+            if other:
+                message += f" This server does not have the operation {other} of the API."
+            return HTTPError(404, message, code="unknown_url")
+        allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+        return HTTPError(
+            405,
+            f"Not allowed to {method} on this URL.",
+            code="method_not_allowed",
+            fields=((b"allow", allowed.encode()),),
+        )
+
+    def _name_of_other(self, method: str, path: bytes) -> str:
+        """Return the name of the operation of the API that is not served, ``""`` if there is none."""
+        if self._others is None:
+            self._others = Router(self._not_served)
+        name = self._others._plain.get(path, {}).get(method)
+        if name is not None:
+            return name
+        found = (
+            names[method] for one, names in self._others._patterns.items() if method in names and one.fullmatch(path)
+        )
+        return next(found, "")
