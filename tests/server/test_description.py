@@ -113,6 +113,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/moderations", {"model": "m", "input": "a"}),
     ("POST", "/responses", {"model": "m", "input": "hi", "tools": [{"type": "function", "name": "f", "strict": True,
                                                                      "parameters": {"type": "object"}}]}),
+    ("POST", "/responses/input_tokens", {"model": "m", "input": "hi"}),
     ("GET", "/responses/{resp}", None),
     ("GET", "/responses/{resp}/input_items", None),
     ("DELETE", "/responses/{resp}", None),
@@ -138,6 +139,7 @@ CALLS: list[tuple[str, str, Any]] = [
 CONTRADICTED = {"/chat/completions/{chat}/messages"}  # its schema has answers alone, its example the user's message
 UNREACHED = {
     "batches.cancel": "the batch has ended by then; tests/server/test_responses.py",
+    "responses.cancel": "refused; tests/server/test_endpoints.py",
     "models.delete": "refused; tests/server/test_app.py",
     "health": "the kit's own",
     "metrics": "the kit's own",

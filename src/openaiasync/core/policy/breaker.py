@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Breaker"]
+__all__ = ["LONGEST_PAUSE", "Breaker"]
 
 FAILURES = 3
 CROWD = 8  # calls in flight per consecutive failure needed to open it

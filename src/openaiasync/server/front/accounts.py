@@ -237,7 +237,7 @@ def metric_lines(group: UpstreamGroup, table: UsageTable, now: float) -> Iterato
             "up gauge": 0 if health.breaker.is_open else 1,
             "breaker_wait_seconds gauge": max(0.0, ready - now) if now < ready < float("inf") else 0.0,
             "latency_seconds gauge": round(health.latency, 6),
-            "expected_wait_seconds gauge": round(health.latency * (health.in_flight + 1), 6),
+            "expected_wait_seconds gauge": round(health.wait(now), 6),
             "input_tokens_total counter": member.input_tokens,
             "output_tokens_total counter": member.output_tokens,
         }

@@ -15,6 +15,7 @@ import msgspec
 
 from ...core.codec.dialects import lacks_model
 from ...core.codec.endpoint import Request
+from ...core.policy.breaker import LONGEST_PAUSE
 from ...core.policy.estimate import TokenEstimate, Usage
 from ...engine.answer_cache import AnswerCache
 from ...engine.body import content_coding
@@ -182,6 +183,7 @@ class Passage:
         group.refresh_soon()
         while True:
             call = self._call = Call(group.engine(self.model, self.owner, above=self.above), self.request)
+            self._check_reachable(call)
             if not call.balanced and self.request.endpoint.group:
                 call.observe_health()  # there is no choice, but the metrics tell how the server does
             try:
@@ -208,6 +210,26 @@ class Passage:
         if (full or wait > 0) and state.active - limiter.used > state.max_queue:
             message = f"The server is busy: {limiter.used} requests are in flight, and {state.max_queue} may wait."
             raise HTTPError(429, message, code="server_busy", kind="requests", fields=_retry_after(max(wait, 1.0)))
+
+    def _check_reachable(self, call: Call) -> None:
+        """Raise `HTTPError` (503) if no upstream that may be sent the request can be reached, and no probe is due.
+
+        Without it each request would wait for attempts that fail. Servers that answer with 5xx are tried all the same,
+        since a request that makes them fail must not shut out others.
+        """
+        if not self.request.endpoint.group:
+            return
+        health = [one.upstream.health for one in (call.engine, *call.engine.others)]
+        if not all(one.unreachable and one.breaker.is_open for one in health):
+            return
+        wait = min(one.breaker.ready_at() for one in health) - call.loop.time()
+        if wait <= 0:
+            return
+        names = ", ".join(self._state.group.member_of(one).name for one in (call.engine, *call.engine.others))
+        message = f"The upstream cannot be reached: {names}. It is tried again from time to time."
+        raise HTTPError(
+            503, message, code="upstream_unreachable", fields=_retry_after(min(max(wait, 1.0), LONGEST_PAUSE))
+        )
 
     @property
     def _member(self) -> UpstreamMember:
