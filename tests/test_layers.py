@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "openaiasync"
 # Lowest first; a unit (a top-level module or package, or a package of `core`) may import its own layer and those before
 # it.
 LAYERS = (
-    "version installation lazy plots storage core.model",
+    "version installation missing_names lazy plots storage core.model",
     "types errors",
     "params core.http core.codec core.schema core.policy",
     "endpoints",

@@ -324,11 +324,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     module = _HOME.get(name)
-    if name in ("AzureOpenAI", "OpenAI", "Stream"):
-        # An AttributeError would become an ImportError with a text of the interpreter's.
-        raise ImportError(
-            f"openaiasync is asynchronous only and has no {name}: use AsyncOpenAI or Client, and await their methods"
-        )
     if module is None:
         from .lazy import submodule
 

@@ -1382,6 +1382,7 @@ AUDIO_SPEECH_CREATE = Endpoint(
     body="json",
     codec="audio",
     group="text_to_speech",
+    default_of="text_to_speech",
 )
 
 AUDIO_TRANSCRIPTIONS_CREATE = Endpoint(
@@ -1399,6 +1400,7 @@ AUDIO_TRANSCRIPTIONS_CREATE = Endpoint(
     type="types.audio.transcription_create_response:TranscriptionCreateResponse",
     event="types.audio.transcription_stream_event:TranscriptionStreamEvent",
     group="speech_to_text",
+    default_of="speech_to_text",
 )
 
 AUDIO_TRANSLATIONS_CREATE = Endpoint(
@@ -1411,6 +1413,7 @@ AUDIO_TRANSLATIONS_CREATE = Endpoint(
     files="file",
     codec="json_or_text",
     type="types.audio.translation_create_response:TranslationCreateResponse",
+    default_of="speech_to_text",
 )
 
 AUDIO_VOICE_CONSENTS_CREATE = Endpoint(
@@ -2136,6 +2139,7 @@ BETA_ASSISTANTS_CREATE = Endpoint(
     body="json",
     type="types.beta.assistant:Assistant",
     headers="OpenAI-Beta=assistants=v2",
+    default_of="chat",
 )
 
 BETA_ASSISTANTS_DELETE = Endpoint(
@@ -2294,6 +2298,7 @@ BETA_RESPONSES_COMPACT = Endpoint(
     body="json",
     type="types.beta.beta_compacted_response:BetaCompactedResponse",
     header="betas=openai-beta",
+    default_of="responses chat",
 )
 
 BETA_RESPONSES_CREATE = Endpoint(
@@ -2311,6 +2316,8 @@ BETA_RESPONSES_CREATE = Endpoint(
     type="types.beta.beta_response:BetaResponse",
     event="types.beta.beta_response_stream_event:BetaResponseStreamEvent",
     header="betas=openai-beta",
+    default_of="responses chat",
+    names_model="prompt",
 )
 
 BETA_RESPONSES_DELETE = Endpoint(
@@ -2347,6 +2354,7 @@ BETA_RESPONSES_INPUT_TOKENS_COUNT = Endpoint(
     body="json",
     type="types.beta.responses.input_token_count_response:InputTokenCountResponse",
     header="betas=openai-beta",
+    default_of="responses chat",
 )
 
 BETA_RESPONSES_RETRIEVE = Endpoint(
@@ -2581,6 +2589,7 @@ CHAT_COMPLETIONS_CREATE = Endpoint(
     type="types.chat.chat_completion:ChatCompletion",
     event="types.chat.chat_completion_chunk:ChatCompletionChunk",
     group="chat",
+    default_of="chat",
 )
 
 CHAT_COMPLETIONS_DELETE = Endpoint(
@@ -2644,6 +2653,7 @@ COMPLETIONS_CREATE = Endpoint(
     type="types.completion:Completion",
     event="types.completion:Completion",
     group="completion",
+    default_of="completion",
 )
 
 CONTAINERS_CREATE = Endpoint(
@@ -2834,6 +2844,7 @@ EMBEDDINGS_CREATE = Endpoint(
     codec="embeddings",
     type="types.create_embedding_response:CreateEmbeddingResponse",
     group="embedding",
+    default_of="embedding",
 )
 
 EVALS_CREATE = Endpoint(
@@ -3164,6 +3175,7 @@ IMAGES_EDIT = Endpoint(
     files="image mask markup",
     type="types.images_response:ImagesResponse",
     event="types.image_edit_stream_event:ImageEditStreamEvent",
+    default_of="image_generate",
 )
 
 IMAGES_GENERATE = Endpoint(
@@ -3179,6 +3191,7 @@ IMAGES_GENERATE = Endpoint(
     type="types.images_response:ImagesResponse",
     event="types.image_gen_stream_event:ImageGenStreamEvent",
     group="image_generate",
+    default_of="image_generate",
 )
 
 LIVE_CREATE = Endpoint(
@@ -3374,6 +3387,7 @@ RESPONSES_COMPACT = Endpoint(
     ),
     body="json",
     type="types.responses.compacted_response:CompactedResponse",
+    default_of="responses chat",
 )
 
 RESPONSES_CREATE = Endpoint(
@@ -3389,6 +3403,8 @@ RESPONSES_CREATE = Endpoint(
     body="json",
     type="types.responses.response:Response",
     event="types.responses.response_stream_event:ResponseStreamEvent",
+    default_of="responses chat",
+    names_model="prompt",
 )
 
 RESPONSES_DELETE = Endpoint(
@@ -3421,6 +3437,7 @@ RESPONSES_INPUT_TOKENS_COUNT = Endpoint(
     ),
     body="json",
     type="types.responses.input_token_count_response:InputTokenCountResponse",
+    default_of="responses chat",
 )
 
 RESPONSES_RETRIEVE = Endpoint(

@@ -45,7 +45,7 @@ def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:
 def submodule(package: str, name: str) -> Any:
     """Import and return a submodule at its first access as an attribute.
 
-    Raises `AttributeError` if it does not exist.
+    Raises an error that says where the name is if it does not exist: see `missing_name`.
     """
     if not name.startswith("__") and hasattr(sys.modules[package], "__path__"):
         try:
@@ -53,7 +53,11 @@ def submodule(package: str, name: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name != f"{package}.{name}":
                 raise
-    raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    if package != "openaiasync" and not package.startswith("openaiasync.types"):
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    from .missing_names import missing_name
+
+    raise missing_name(package, name)
 
 
 def resolve_annotations(module: str) -> None:

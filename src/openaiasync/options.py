@@ -17,7 +17,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar, cast, get_args
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,7 +27,7 @@ from .core.model.method_signatures import LazySignature
 from .core.model.omitted import is_omitted, omit
 from .core.policy.limits import Limits
 from .core.policy.request_options import Timeout
-from .engine.config import UNSET, BaseURL, CallConfig, KeySource, Secret, check_field, check_header
+from .engine.config import UNSET, URL, BaseURL, CallConfig, KeySource, Secret, check_field, check_header
 from .errors import ConfigurationError
 from .version import __version__
 
@@ -72,7 +71,9 @@ DEFAULT_MAX_RETRIES: int = 2
 DEFAULT_TIMEOUT: Timeout = Timeout(600.0, connect=5.0)
 """The default timeouts of `AsyncOpenAI`, in seconds."""
 PICKLE_ADVICE = "pass the options instead, and create a client from them where it is used"
-METHODS = frozenset(["chat", "completion", "embedding", "image_generate", "text_to_speech", "speech_to_text", "vision"])
+METHODS = frozenset(
+    ["chat", "completion", "embedding", "image_generate", "responses", "speech_to_text", "text_to_speech", "vision"]
+)
 """The methods that a mapping given as `model` may have as keys."""
 
 
@@ -108,32 +109,6 @@ class Hidden(Generic[T_co]):
 
     def __repr__(self) -> str:
         return "<hidden>"
-
-
-class URL(str):
-    """An API base as text that ends with a slash; its parts have the names of httpx."""
-
-    __slots__ = ()
-
-    @property
-    def scheme(self) -> str:
-        """``http`` or ``https``."""
-        return urlsplit(self).scheme
-
-    @property
-    def host(self) -> str:
-        """The name or address."""
-        return urlsplit(self).hostname or ""
-
-    @property
-    def port(self) -> int | None:
-        """The port, unless it is the scheme's default."""
-        return urlsplit(self).port
-
-    @property
-    def path(self) -> str:
-        """The path."""
-        return urlsplit(self).path
 
 
 def seconds(name: str, value: float | None) -> float | None:
@@ -493,7 +468,18 @@ OPTIONS = (*_OPENAI, *_AZURE, *_COMMON)
 """The table: every option of every client."""
 
 
-_ELSEWHERE_NAMED = {"verify": "ssl", "proxies": "proxy"}  # names of httpx and requests
+_ELSEWHERE_NAMED = {  # names of httpx, requests and other clients
+    **dict.fromkeys(("verify", "ssl_context", "verify_ssl"), "ssl"),
+    **dict.fromkeys(("proxies", "http_proxy"), "proxy"),
+    **dict.fromkeys(("url", "api_url", "endpoint", "host", "server"), "api_base"),
+    **dict.fromkeys(("token", "api_token", "key", "auth"), "api_key"),
+    **dict.fromkeys(("default_model", "model_name"), "model"),
+    **dict.fromkeys(("org", "api_org", "org_id"), "organization"),
+    **dict.fromkeys(("max_concurrency", "max_inflight", "concurrency"), "max_in_flight"),
+    **dict.fromkeys(("headers", "extra_headers"), "default_headers"),
+    **dict.fromkeys(("params", "query", "extra_query"), "default_query"),
+    **dict.fromkeys(("rpm", "tpm", "rate_limit"), "limits"),
+}
 
 
 class OptionSet:
@@ -546,7 +532,8 @@ class OptionSet:
         for option in known:
             for keyword, mine in self.keywords.items():
                 if mine.field == option.field:
-                    return f"; did you mean {keyword!r}?"
+                    example = "; did you mean limits=Limits(rpm=..., tpm=...)?" if keyword == "limits" else ""
+                    return example or f"; did you mean {keyword!r}?"
             if option.other and self.other.get(option.other) is option:
                 return f"; did you mean http_other={{{option.other!r}: ...}}?"
         if known:

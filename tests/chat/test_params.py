@@ -76,12 +76,12 @@ def test_the_keywords_are_shown() -> None:
 
 
 METHODS = {
-    "chat.run_tools()": lambda client, **given: client.chat.run_tools("hi", tools=[], **given),
-    "chat.stream_tools()": lambda client, **given: client.chat.stream_tools("hi", tools=[], **given),
-    "chat.parse()": lambda client, **given: client.chat.parse("hi", into=int, **given),
-    "chat.stream_parse()": lambda client, **given: client.chat.stream_parse("hi", into=int, **given),
-    "session()": lambda client, **given: client.chat.session(**given),
-    "load_session()": lambda client, **given: client.chat.load_session("none.jsonl", **given),
+    "client.chat.run_tools()": lambda client, **given: client.chat.run_tools("hi", tools=[], **given),
+    "client.chat.stream_tools()": lambda client, **given: client.chat.stream_tools("hi", tools=[], **given),
+    "client.chat.parse()": lambda client, **given: client.chat.parse("hi", into=int, **given),
+    "client.chat.stream_parse()": lambda client, **given: client.chat.stream_parse("hi", into=int, **given),
+    "client.chat.session()": lambda client, **given: client.chat.session(**given),
+    "client.chat.load_session()": lambda client, **given: client.chat.load_session("none.jsonl", **given),
     "session.say()": lambda client, **given: client.chat.session().say("hi", **given),
     "session.edit()": lambda client, **given: client.chat.session().edit(0, "hi", **given),
     "session.stream()": lambda client, **given: client.chat.session().stream("hi", **given),
@@ -114,10 +114,13 @@ def test_a_keyword_that_a_turn_decides(method: str, name: str, value: Any) -> No
     assert run(refusal(method, **{name: value})).startswith(f"{method} does not accept {name}: ")
 
 
-@pytest.mark.parametrize("method", ["chat.run_tools()", "chat.stream_tools()"])
+@pytest.mark.parametrize("method", ["client.chat.run_tools()", "client.chat.stream_tools()"])
 def test_a_type_where_tools_are_asked_for(method: str) -> None:
     """The methods that give values of a type are named, not the library's own classes."""
-    assert run(refusal(method, into=int)) == f"{method} does not accept into: chat.parse() and chat.stream_parse() do"
+    assert (
+        run(refusal(method, into=int))
+        == f"{method} does not accept into: client.chat.parse() and client.chat.stream_parse() do"
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -136,7 +139,7 @@ def test_tools_and_a_type_within_a_whole_request(method: str, key: str) -> None:
         async with Client(api_base="http://fake/v1", http_other={"transport": FakeTransport({})}) as client:
             own: dict[str, Any] = {"into": int} if "parse" in method else {"tools": []}
             whole: Any = {"messages": [{"role": "user", "content": "hi"}], key: [len]}
-            with pytest.raises(TypeError, match=rf"^chat\.{method}\(\) does not accept {key}: "):
+            with pytest.raises(TypeError, match=rf"^client\.chat\.{method}\(\) does not accept {key}: "):
                 await getattr(client.chat, method)(whole, **own)
 
     run(main())
@@ -149,7 +152,7 @@ def test_no_messages() -> None:
         async with Client(api_base="http://fake/v1", http_other={"transport": FakeTransport({})}) as client:
             for method in ("run_tools", "stream_tools"):
                 with pytest.raises(
-                    TypeError, match=rf"^chat\.{method}\(\) is missing the required argument 'messages'"
+                    TypeError, match=rf"^client\.chat\.{method}\(\) is missing the required argument 'messages'"
                 ):
                     await getattr(client.chat, method)(tools=[])
 

@@ -169,35 +169,6 @@ class TestBaseAndKey:
         assert "sk-" not in str(caught.value)
 
 
-class TestModels:
-    """The default model."""
-
-    def test_a_string_is_for_every_method_and_an_argument_wins(self) -> None:
-        """Calls that name a model use it, others the client's."""
-
-        async def main() -> None:
-            async with scripted() as server, Client(api_base=server.url, model="mine") as client:
-                await client.chat("hi")
-                await client.chat("hi", model="other")
-                await client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], model="third")
-                assert [seen.json()["model"] for seen in server.seen] == ["mine", "other", "third"]
-
-        run(main())
-
-    def test_a_mapping_is_by_method(self) -> None:
-        """Methods that the mapping leaves out have no default, and say so."""
-
-        async def main() -> None:
-            async with scripted() as server, Client(api_base=server.url, model={"chat": "c"}) as client:
-                await client.chat("hi")
-                assert server.seen[0].json()["model"] == "c"
-                with pytest.raises(TypeError, match="required parameter 'model'"):
-                    await client.embedding("hi")
-                assert len(server.seen) == 1
-
-        run(main())
-
-
 class TestInFlight:
     """Places in flight."""
 

@@ -100,6 +100,36 @@ class TestWhole:
 
         run(main())
 
+    def test_a_second_pass_over_an_official_stream(self) -> None:
+        """Raises instead of yielding nothing, after the end, after `close` and after an error; a break is no end."""
+
+        async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.write(
+                STREAM_HEAD + event(HEL) + (b"" if b"cut" in seen.body else event(STOP) + event("[DONE]")) + LAST_CHUNK
+            )
+
+        async def main() -> None:
+            async with scripted(script) as server, Client(api_base=server.url, model="m") as client:
+
+                def create(text: str) -> Any:
+                    messages: Any = [{"role": "user", "content": text}]
+                    return client.chat.completions.create(messages=messages, model="m", stream=True)
+
+                stream = await create("hi")
+                async for _ in stream:
+                    break
+                assert len([one async for one in stream]) == 1
+                async with stream, await create("hi") as closed:  # entering a stream that has ended is no second pass
+                    pass
+                broken = await create("cut")
+                with pytest.raises(IncompleteStreamError):
+                    _ = [one async for one in broken]
+                for ended in (stream, closed, broken):
+                    with pytest.raises(RuntimeError, match="read once; keep its items"):
+                        _ = [one async for one in ended]
+
+        run(main())
+
     def test_nothing_is_sent_before_it_is_asked_for(self) -> None:
         """A stream that is made and dropped costs the server nothing; `final` alone is enough to run it."""
 

@@ -354,7 +354,8 @@ class TestStream:
                     assert stream.current_completion_snapshot.parsed == answer.parsed == P(1, "ab")
                     assert (answer.usage.total_tokens, answer.meta.status) == (3, 200)
                     assert answer == await stream.get_final_completion()
-                    assert [one async for one in stream] == []
+                    with pytest.raises(RuntimeError, match=r"read once; its get_final"):
+                        _ = [one async for one in stream]
                     assert stream.response.status_code == 200
                 assert server.seen[0].json()["stream"] is True
                 assert server.seen[0].json()["response_format"]["type"] == "json_schema"

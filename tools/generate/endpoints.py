@@ -77,6 +77,8 @@ def row(endpoint: Endpoint, overrides: Overrides) -> str:
         "parts": " ".join(f"{name}={media}" for name, media in op.parts),
         "alone": op.alone,
         "group": mission.group if mission else "",
+        "default_of": overrides.default_of(op.name),
+        "names_model": overrides.names_model(op.name),
     }
     if endpoint.answer in ("object", "page", "events") and endpoint.type is None:
         words["type"] = where(OPEN)

@@ -140,7 +140,10 @@ class Overrides:
     def _check_operations(self, names: set[str], untyped: set[str]) -> None:
         known = names | untyped
         known |= {".".join(name.split(".")[:length]) for name in known for length in range(1, name.count(".") + 1)}
-        for section in ("missions", "events", "api", "headers", "paths", "bodies", "parameters", "not_required"):
+        for section in (
+            "missions", "default_of", "names_model", "events", "api", "headers", "paths", "bodies", "parameters",
+            "not_required",
+        ):  # fmt: skip
             for name in self.table.get(section, {}):
                 if name not in (known if section in ("api", "headers") else names):
                     raise GeneratorError(f"overrides.toml [{section}]: there is no {name!r}")
@@ -186,6 +189,15 @@ class Overrides:
             word + "Params",
             tuple((word + name, frozenset(left)) for name, left in row.get("bases", {}).items()),
         )
+
+    def default_of(self, operation: str) -> str:
+        """Return the methods whose default model an operation uses."""
+        mission = self.mission(operation)
+        return str(self.table.get("default_of", {}).get(operation, mission.group if mission else ""))
+
+    def names_model(self, operation: str) -> str:
+        """Return the parameter that replaces an operation's model."""
+        return str(self.table.get("names_model", {}).get(operation, ""))
 
     def corrected(self, operations: list[Operation]) -> list[Operation]:
         """Return the operations with the tables' corrections of paths and bodies, under their second names too."""

@@ -19,9 +19,10 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 
-from ..core.codec.endpoint import nearest
+from ..core.codec.endpoint import Endpoint, nearest
 from ..core.policy.limits import Limits
 from ..engine.answer_cache import AnswerCache
+from ..engine.config import default_model
 from ..errors import ConfigurationError
 from ..installation import install_command
 from ..storage.atomic import write_file
@@ -159,7 +160,7 @@ class Job:
         self._engine = engine_of(engines[0])
         models: Mapping[str, str] = getattr(self._engine.config, "models", {})
         self._model = options.get("model")
-        self._models = {} if self._model is not None else dict(models)  # by group of endpoints, "" for the others
+        self._models = {} if self._model is not None else dict(models)
         self._order: Order = options.get("order", "input")
         self._durability: Durability = options.get("durability", "normal")
         self._new, self._retry = options.get("new", False), options.get("retry", False)
@@ -339,7 +340,7 @@ class Job:
         """Yield the unfinished rows as `Work`."""
         states, sink = store.states, self._sink
         nonce = record.nonce.encode()
-        defaults = {group: self._defaults(group) for group in ("", "chat", "completion", "embedding", "moderation")}
+        defaults: dict[Endpoint, dict[str, Any]] = {}
         blake2b = hashlib.blake2b
         into, window = self._into, self._window
         assert sink is not None
@@ -354,7 +355,9 @@ class Job:
             if endpoint is None:  # the file was right when it was checked
                 raise InputFileError(self._source, [LineProblem(number, "was changed while the job was running")])
             body = bytes(line.body)
-            missing = defaults.get(endpoint.group) or defaults[""]
+            missing = defaults.get(endpoint)
+            if missing is None:
+                missing = defaults[endpoint] = self._defaults(endpoint)
             if missing:
                 body = with_defaults(body, missing)
             key = line.custom_id
@@ -367,9 +370,9 @@ class Job:
             yield Work(key, index, request, 0, named, body, str(model or ""))
         self.drained.set()
 
-    def _defaults(self, group: str) -> dict[str, Any]:
-        """Return the default fields of bodies for endpoints of this group."""
-        model = self._model or self._models.get(group, self._models.get(""))
+    def _defaults(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Return the default fields of this endpoint's bodies."""
+        model = self._model or default_model(self._models, endpoint.default_of)
         return self._params if model is None else {**self._params, "model": model}
 
     # ---------------------------------------------------------------- opening

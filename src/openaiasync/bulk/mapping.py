@@ -190,9 +190,7 @@ class RowStream(AsyncClosing, Generic[A, P]):
         self._endpoint, self._main = _OPERATIONS[options.operation]
         self._items = rows_of(source)
         self._options = options
-        # `responses.create` has the official form alone, for which clients add no model.
-        model = engines[0].config.models.get("") if options.operation == "responses" else None
-        self._params = {"model": model, **params} if model else params
+        self._params = params
         self._into = None if options.into is None else Into(options.into, options.repair)
         self._default_model = ""
         self._done: deque[Row[A, P]] = deque()

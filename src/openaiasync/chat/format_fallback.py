@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from ..core.codec.dialects import refuses_format
 from ..core.schema.structured import Shape, ShapeError, repair_message
+from ..engine.config import default_model
 from ..engine.engine import Engine
 from ..engine.upstream import Upstream
 from ..errors import APIError
@@ -46,8 +47,7 @@ class FormatFallback:
         fixed: FormatLevel | None = next((level for level in LEVELS if level == chosen), None)
         if chosen is not None and fixed is None:
             raise ValueError(f"format must be one of {', '.join(map(repr, LEVELS))}, not {chosen!r}")
-        models = engine.config.models
-        named = model or models.get("chat") or models.get("") or ""
+        named = model or default_model(engine.config.models, ("chat",)) or ""
         models_of_server = _KNOWN.setdefault(engine.upstream, {})
         self._known = models_of_server.setdefault(str(named), _Known())
         self._shape = shape

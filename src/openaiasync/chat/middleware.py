@@ -11,6 +11,7 @@ from ..core.codec.dialects import names_parameter
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.policy.request_options import OPTION_NAMES
 from ..engine.call import Call
+from ..engine.config import default_model
 from ..engine.engine import Engine, Middleware
 from ..engine.streams import AsyncStream
 from ..errors import APIError, APIResponseValidationError, APIStatusError, OpenAIError
@@ -155,8 +156,7 @@ class SessionMiddleware(Middleware):
         self._usage.add(self._model(params), answer.usage, estimate)
 
     def _model(self, params: dict[str, Any]) -> str:
-        models = self.inner.config.models
-        return str(params.get("model") or models.get("chat") or models.get("") or "")
+        return str(params.get("model") or default_model(self.inner.config.models, ("chat",)) or "")
 
     def _asker(self, params: dict[str, Any]) -> Callable[[list[Message], int], Awaitable[str]]:
         """Return a function that asks for a summary, with the model and the call options of the turn only."""

@@ -127,7 +127,7 @@ class ChatSession:
         toolbox, history = Toolbox(take("tools", ())), History.of(take("messages", ()))
         system = take("system", None)
         self._state = SessionState(engine, toolbox, history, window, usage)
-        self._state.configure(given, "session()", _OWN_KEYWORDS)
+        self._state.configure(given, "client.chat.session()", _OWN_KEYWORDS)
         if system is not None:
             history.system = text_or_none("system", system)
 
@@ -138,7 +138,7 @@ class ChatSession:
         """Return a session read from a file; see `client.chat.load_session`."""
         rejected = {**NOT_IN_SESSIONS, "messages": "the file holds them"}
         params = {name: value for name, value in options.items() if name not in _OWN_KEYWORDS}
-        split_keywords("load_session()", params, rejected, _OWN_KEYWORDS)
+        split_keywords("client.chat.load_session()", params, rejected, _OWN_KEYWORDS)
         session = cls(engine, **options)
         state = session._state
         system, model, params = state.history.system, state.model, state.params

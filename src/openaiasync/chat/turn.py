@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from ..core.codec.accumulate import ChatAccumulator
 from ..core.codec.reasoning import ThinkSplitter
-from ..core.model.closing import AsyncClosing
+from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..core.schema.structured import PartialValue
 from ..endpoints import CHAT_COMPLETIONS_CREATE
 from ..engine.accumulating import ChatStream
@@ -171,8 +171,7 @@ class TurnStream(AsyncClosing, Generic[T]):
         raise TypeError(f"a {type(self).__name__} is not awaited: enter it with 'async with', or await its final()")
 
     def __aiter__(self) -> Self:
-        if self._exhausted:
-            raise RuntimeError("this stream has been read to its end, and a stream is read once; final() has the reply")
+        refuse_second_pass(self._exhausted, "final() has the reply")
         return self
 
     async def __anext__(self) -> Piece:

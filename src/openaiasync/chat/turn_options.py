@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from ..core.codec.endpoint import nearest
+from ..core.codec.endpoint import SYSTEM_NAMES, nearest
 from ..core.model.omitted import is_omitted
 from ..core.schema.structured import Shape, shape_of
 from ..endpoints import CHAT_COMPLETIONS_CREATE
@@ -35,6 +35,7 @@ NOT_IN_SESSIONS: dict[str, str] = {
     "n": "each turn of a session has one answer; fork() the session to try several",
     "stream": "session.stream(...) streams, session.say(...) returns the whole reply",
     "messages": "a session keeps its messages; session(messages=[...]) starts with some",
+    **dict.fromkeys(SYSTEM_NAMES, "the system prompt is that of the session: client.chat.session(system=...)"),
 }
 """Parameters of the API that a session does not accept, and what to use instead."""
 _WITHOUT_EFFECT = {"n": 1, "stream": False}  # values that request the behaviour of every turn
@@ -115,10 +116,8 @@ def split_keywords(
         elif name in accepted:
             params[name] = value
         else:
-            hint = nearest(name, frozenset({*accepted, *OPTION_FIELDS, *own}))
-            raise TypeError(
-                f"{where} has no parameter {name!r}{hint} (pass parameters of other providers in extra_body)"
-            )
+            near = nearest(name, frozenset({*OPTION_FIELDS, *own}))
+            raise TypeError(f"{where} has no parameter {name!r}{near or CHAT_COMPLETIONS_CREATE.advice(name)}")
     return params, options
 
 
@@ -129,7 +128,9 @@ def turn_keywords(
 
     Raises `TypeError` and `ValueError` for invalid arguments; `where` is the function that the user called.
     """
-    other = "pass it as a keyword argument" if into is not None else "chat.parse() and chat.stream_parse() do"
+    other = (
+        "pass it as a keyword argument" if into is not None else "client.chat.parse() and client.chat.stream_parse() do"
+    )
     params, options = split_keywords(where, given, {**_NOT_IN_TURNS, "into": other}, ("messages",))
     if "messages" not in params:
         raise TypeError(f"{where} is missing the required argument 'messages'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVa
 from ..core.codec.decode import keep
 from ..core.codec.endpoint import Request
 from ..core.model.base import BaseModel
-from ..core.model.closing import AsyncClosing
+from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..errors import OpenAIError
 from ..lazy import resolve_annotations
 from .engine import Engine
@@ -74,12 +74,9 @@ class AccumulatingStream(AsyncClosing, Generic[C, A]):
         raise TypeError(f"a {type(self).__name__} is not awaited: enter it with 'async with', or await its final()")
 
     def __aiter__(self) -> Self:
-        if self._ended:
-            raise RuntimeError(
-                "this stream has been read to its end, and a stream is read once; final() has the answer"
-            )
+        refuse_second_pass(self._ended, "final() has the answer")
         if self._stream is not None:
-            self._stream.__aiter__()  # the running task reads from now on
+            self._stream.hand_over()
         return self
 
     async def __anext__(self) -> C:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..core.codec.endpoint import Request
 from ..core.http.codings import CodingError
-from ..core.model.closing import AsyncClosing
+from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..core.model.headers import Headers
 from ..core.model.media_types import audio_type, extension, image_type
 from ..core.model.meta import Meta, ResponseInfo
@@ -259,11 +259,13 @@ class ByteStream(AsyncClosing):
         self._queue: list[bytes] = []
         self._meta: Meta | None = None
         self._over = False
+        self._ended = False  # its end or an error was delivered
         self._speaks = request.endpoint.codec == "audio"
 
     # ---------------------------------------------------------------- iteration
 
     def __aiter__(self) -> Self:
+        refuse_second_pass(self._ended, "keep its bytes, or make the call again")
         if self._call is not None:
             self._call.transfer()
         return self
@@ -274,11 +276,13 @@ class ByteStream(AsyncClosing):
                 if self._queue:
                     return self._queue.pop(0)
                 if self._over:
+                    self._ended = True
                     raise StopAsyncIteration
                 if self._call is None:
                     await self._open(None)
                 await self._more()
         except OpenAIError as error:
+            self._ended = True
             seal(error)
             raise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -18,6 +18,7 @@ from ..transport.base import AttemptTimeouts, Credentials, Origin
 
 __all__ = [
     "UNSET",
+    "URL",
     "BaseURL",
     "CallConfig",
     "CallTimeouts",
@@ -27,6 +28,7 @@ __all__ = [
     "Secret",
     "check_field",
     "check_header",
+    "default_model",
     "sooner",
     "timeouts_for",
 ]
@@ -55,6 +57,14 @@ _FRAMING = frozenset(
 )
 """Fields of framing and routing (RFC 9110, sections 7.2, 7.6.1 and 10.1.1; RFC 9112, section 6). Sent twice, or set by
 code that does not write the bytes, they allow request smuggling."""
+
+
+def default_model(models: Mapping[str, str], methods: Iterable[str]) -> str | None:
+    """Return the default model of the first of these methods that has one, or the one for all methods."""
+    for method in methods:
+        if model := models.get(method):
+            return model
+    return models.get("") or None
 
 
 def check_field(value: object, what: str) -> str:
@@ -113,6 +123,32 @@ def _absolute(url: str) -> str:
         local = rest.startswith(("localhost", "127.", "0.0.0.0"))
         return f"{'http' if local else 'https'}://{rest}, not {rest!r}"
     return "https://host/v1"
+
+
+class URL(str):
+    """An API base as text that ends with a slash; its parts have the names of httpx."""
+
+    __slots__ = ()
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return urlsplit(self).scheme
+
+    @property
+    def host(self) -> str:
+        """The name or address."""
+        return urlsplit(self).hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        """The port, unless it is the scheme's default."""
+        return urlsplit(self).port
+
+    @property
+    def path(self) -> str:
+        """The path."""
+        return urlsplit(self).path
 
 
 class BaseURL:

@@ -10,13 +10,15 @@ from ..core.codec.decode import Decoder, keep
 from ..core.codec.endpoint import Endpoint, Request
 from ..core.http.codings import CodingError
 from ..core.model.meta import Meta
+from ..core.model.omitted import is_omitted
 from ..errors import APIError, APIStatusError
 from ..transport.base import TransportResponse
 from . import failures
 from .body import cap_for, read_whole
 from .call import Call
 from .codecs import LARGE, Codec, codec_for
-from .config import CallConfig, timeouts_for
+from .config import CallConfig, default_model, timeouts_for
+from .method_names import name_method
 from .pagination import Paginator
 from .prepare import PreparedRequest, RequestBuilder
 from .sealing import seal, sealed
@@ -112,10 +114,8 @@ class Engine:
         if self.middleware is not None:
             return self.middleware.request(endpoint, params, stream)
         try:
-            if endpoint.group and "model" not in params:
-                model = self._models.get(endpoint.group) or self._models.get("")
-                if model is not None and "model" in endpoint.known:
-                    params = {**params, "model": model}
+            if endpoint.default_of and params.get("model").__class__ is not str:
+                params = self._with_model(endpoint, params)
             if endpoint.codec == "json":
                 request = endpoint.request(params, stream=stream)
             else:
@@ -128,8 +128,18 @@ class Engine:
                 request.path = self.config.placing.path(request.path, params.get("model"))
             return request
         except Exception as error:
+            name_method(error, endpoint.shown)
             seal(error)
             raise
+
+    def _with_model(self, endpoint: Endpoint, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters with the default model, unless they name one."""
+        for name in ("model", endpoint.names_model):
+            given = params.get(name)
+            if given is not None and not is_omitted(given):
+                return params
+        model = default_model(self._models, endpoint.default_of)
+        return params if model is None else {**params, "model": model}
 
     def stream_request(self, endpoint: Endpoint, params: dict[str, Any]) -> Request:
         """Return the `Request` for a stream and ask for its usage, unless the caller gave ``stream_options``."""

@@ -178,6 +178,8 @@ def _wrong_base(request: RequestInfo) -> str:
         prefix = twice["prefix"]
         base = f"{request.base}{prefix if re.search(r'/v[0-9]', prefix) else f'{prefix}/v1'}"
         return f"; the API base ends with the path of an operation: shorten it to {base}"
+    if repeated := re.match(r"(?P<base>.*?(?P<version>/v\d\w*))(?P=version)/", path):
+        return f"; the API base repeats its version: shorten it to {request.base}{repeated['base']}"
     if re.search(r"/v\d", path):
         return ""
     return f"; does the API base lack /v1, as in {request.base}/v1?"

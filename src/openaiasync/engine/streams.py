@@ -29,7 +29,7 @@ from ..core.http.sse import (
     is_silent,
 )
 from ..core.model.base import keep_raw
-from ..core.model.closing import AsyncClosing
+from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
 from ..errors import APIConnectionError, OpenAIError
@@ -101,6 +101,7 @@ class AsyncStream(AsyncClosing, Generic[T]):
         self._done = False
         self._whole = False  # the answer was sent as one object: it is complete
         self._reading = False
+        self._ended = False  # its end or an error was delivered, or it was closed
         self._messages = False  # choices have a message instead of a delta
         self._aside = b""  # a plain-text event, which may say why the answer ends early
         self._damage = ""  # the error in the bytes that follow the queued events
@@ -145,9 +146,14 @@ class AsyncStream(AsyncClosing, Generic[T]):
     # ---------------------------------------------------------------- iteration
 
     def __aiter__(self) -> AsyncStream[T]:
+        refuse_second_pass(self._ended, "keep its items in a list, or make the call again")
+        self.hand_over()
+        return self
+
+    def hand_over(self) -> None:
+        """Let the running task read the stream from now on."""
         if self._call is not None:
             self._call.transfer()
-        return self
 
     async def __anext__(self) -> T:
         queue, strictly = self._queue, self._strictly
@@ -184,11 +190,13 @@ class AsyncStream(AsyncClosing, Generic[T]):
                     self._done = True
                     self._release()
         except StopAsyncIteration:
+            self._ended = True
             if self._observers is not NOBODY:
                 await self._observers.answered(self._made)
             raise
         except BaseException as error:
             if self._call is None:  # otherwise another task reads it and notices its end
+                self._ended = True
                 await self._observers.failed(error)
             if isinstance(error, OpenAIError):
                 seal(error)
@@ -467,13 +475,15 @@ class AsyncStream(AsyncClosing, Generic[T]):
 
     async def close(self) -> None:
         """Release the connection and the slot at once. Idempotent."""
+        self._ended = True
         self._abandon()
         self._observers.closed()
 
     aclose = close
 
     async def __aenter__(self) -> AsyncStream[T]:
-        return self.__aiter__()
+        self.hand_over()
+        return self
 
     def __del__(self) -> None:
         call: Call | None = getattr(self, "_call", None)

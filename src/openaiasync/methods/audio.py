@@ -16,6 +16,7 @@ from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
 from ..engine.binary import BinaryAnswer, ByteStream
 from ..engine.codecs import TEXT_FORMATS
+from ..engine.sealing import sealed
 from ..lazy import resolve_annotations
 from .common import MISSING, parameters
 
@@ -74,6 +75,7 @@ def _speech_parameters(main: Any, voice: Any, params: dict[str, Any]) -> dict[st
 class TextToSpeechMethods(Namespace):
     """`client.text_to_speech(...)` and `client.text_to_speech.stream(...)`: speech from text."""
 
+    @sealed
     async def __call__(
         self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
     ) -> AudioAnswer:
@@ -87,6 +89,7 @@ class TextToSpeechMethods(Namespace):
         answer: Any = await self._calls.run(AUDIO_SPEECH_CREATE, made)
         return AudioAnswer(answer.content, answer.meta) if type(answer) is BinaryAnswer else answer
 
+    @sealed
     def stream(
         self, input: str | SpeechParams = MISSING, *, voice: Voice = MISSING, **params: Unpack[SpeechRest]
     ) -> AudioStream:
@@ -161,6 +164,7 @@ class TranscriptionStream(_Events):
 class SpeechToTextMethods(Namespace):
     """`client.speech_to_text(...)` and `client.speech_to_text.stream(...)`: text from speech."""
 
+    @sealed
     async def __call__(
         self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
     ) -> TranscriptionCreateResponse:
@@ -179,6 +183,7 @@ class SpeechToTextMethods(Namespace):
         meta, body = await self._calls.fetch(request)
         return _of_text(request, meta, self._calls.decode(request, meta, body))
 
+    @sealed
     def stream(
         self, file: AudioFile | TranscriptionParams = MISSING, **params: Unpack[TranscriptionRest]
     ) -> TranscriptionStream:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Required, TypeVar, Unpack, cast, overload
 
 from ..core.codec.accumulate import ChatAccumulator
+from ..core.model.base import BaseModel
 from ..endpoints import CHAT_COMPLETIONS_CREATE
 from ..engine.accumulating import ChatStream
 from ..engine.sealing import sealed, sealing
@@ -49,21 +50,33 @@ if TYPE_CHECKING:
 __all__ = ["ChatCompletionsHelpers", "ChatMethods", "ChatStream"]
 
 T = TypeVar("T")
-_NO_MESSAGES = (bytes, bytearray)
+_NO_MESSAGES = (bytes, bytearray, BaseModel)  # an answer has an iterator, over its fields
 
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     made = parameters(CHAT_COMPLETIONS_CREATE, method, "messages", main, params)
     messages = made.get("messages")
-    if messages.__class__ is list:
-        if messages and messages[0].__class__ is str:
-            raise TypeError(f"{method}() takes a text or a list of messages, not a list of texts")
-        return made
     if isinstance(messages, str):
         made["messages"] = [{"role": "user", "content": messages}]
+    elif messages.__class__ is list or isinstance(messages, tuple):
+        if messages and messages[0].__class__ is not dict:
+            _check_message(messages[0], method)
     elif "messages" in made and (isinstance(messages, _NO_MESSAGES) or not hasattr(messages, "__iter__")):
-        raise TypeError(f"{method}() takes a text or a list of messages, not {type(messages).__name__}")
+        raise TypeError(f"client.{method}() takes a text or a list of messages, not {type(messages).__name__}")
     return made
+
+
+def _check_message(first: Any, method: str) -> None:
+    """Raise `TypeError` for the first of several messages if it cannot be one."""
+    if isinstance(first, str):
+        raise TypeError(f"client.{method}() takes a text or a list of messages, not a list of texts")
+    if not isinstance(first, Mapping) and hasattr(first, "choices"):
+        raise TypeError(f"client.{method}() takes messages: that of an answer is answer.message")
+    if first is None or isinstance(first, (int, float, bytes, list, tuple)):
+        raise TypeError(
+            f"client.{method}() takes a text or a list of messages, each with a role and content, not a list of "
+            f"{type(first).__name__}"
+        )
 
 
 def _turn(
@@ -76,7 +89,9 @@ def _turn(
         params = {**cast("Mapping[str, Any]", main), **params}
         main = params.pop("messages", MISSING)
     stream = params.pop("stream", None)
-    return turn_keywords(f"{method}()", {**_chat_parameters(main, params, method), "stream": stream}, tools, into)
+    return turn_keywords(
+        f"client.{method}()", {**_chat_parameters(main, params, method), "stream": stream}, tools, into
+    )
 
 
 class ChatMethods:
@@ -84,6 +99,7 @@ class ChatMethods:
 
     _calls: Engine
 
+    @sealed
     async def __call__(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, **params: Unpack[ChatRest]
     ) -> ChatCompletion:
@@ -114,6 +130,7 @@ class ChatMethods:
         made = _chat_parameters(messages, dict(params))
         return ChatStream(calls, calls.stream_request(CHAT_COMPLETIONS_CREATE, made), ChatAccumulator())
 
+    @sealing
     async def run_tools(
         self, messages: str | Sequence[Message] | ChatParams = MISSING, *, tools: Tools, **params: Unpack[TurnParams]
     ) -> Reply[Any]:
@@ -161,6 +178,7 @@ class ChatMethods:
         **params: Unpack[TurnParams],
     ) -> Reply[Any]: ...
 
+    @sealing
     async def parse(
         self,
         messages: str | Sequence[Message] | ChatParams = MISSING,
@@ -252,9 +270,6 @@ class ChatMethods:
 
         return ChatSession.loaded(self._calls, path, append, fsync, options)
 
-
-# Python's error for a second positional argument shows this name.
-ChatMethods.__call__.__qualname__ = "client.chat"
 
 # They make several requests, or none yet, so there is no single raw answer.
 for _name in ("run_tools", "stream_tools", "parse", "stream_parse", "session", "load_session"):

@@ -12,6 +12,7 @@ from ..core.codec.accumulate import CompletionAccumulator
 from ..core.codec.endpoint import Endpoint
 from ..engine import Engine, Namespace
 from ..engine.accumulating import AccumulatingStream
+from ..engine.sealing import sealed
 from ..lazy import resolve_annotations
 from .common import MISSING, parameters
 
@@ -49,6 +50,7 @@ def _completion_endpoint() -> Endpoint:
 class CompletionMethods(Namespace):
     """`client.completion(...)` and `client.completion.stream(...)`: continue a text, without chat roles."""
 
+    @sealed
     async def __call__(
         self,
         prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
@@ -65,6 +67,7 @@ class CompletionMethods(Namespace):
         answer: Completion = await self._calls.run(endpoint, made)
         return answer
 
+    @sealed
     def stream(
         self,
         prompt: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | CompletionParams | None = MISSING,
@@ -83,6 +86,7 @@ class CompletionMethods(Namespace):
 class EmbeddingMethods(Namespace):
     """`client.embedding(...)`: vectors for texts."""
 
+    @sealed
     async def __call__(
         self,
         input: str | Sequence[str] | Iterable[int] | Iterable[Iterable[int]] | EmbeddingParams = MISSING,
@@ -107,6 +111,7 @@ class ModelsMethods:
 
     _calls: Engine
 
+    @sealed
     def __call__(self, **options: Unpack[RequestOptions]) -> Paginator[Model, AsyncPage[Model]]:
         """Return the models that the server offers, as `client.models.list()` does.
 

@@ -17,11 +17,13 @@ from ..bulk.row import Outcome, Summary, Work
 from ..bulk.scheduler import Scheduler
 from ..bulk.sending import is_passing
 from ..core.codec.endpoint import Request
+from ..core.model.closing import refuse_second_pass
 from ..core.model.meta import Meta
 from ..core.model.vector import Vector, VectorList
 from ..core.policy.estimate import model_of
 from ..endpoints import EMBEDDINGS_CREATE
 from ..engine import Engine
+from ..engine.sealing import sealed
 from ..errors import APIStatusError, InFlightError, OpenAIError, Side
 from ..lazy import resolve_annotations
 from ..types import CreateEmbeddingResponse
@@ -164,6 +166,7 @@ class EmbedManyMethods:
             raise AttributeError("embed_many makes several requests and has no raw answer; embeddings.create has one")
         self._calls = calls
 
+    @sealed
     async def __call__(
         self,
         texts: Texts,
@@ -207,6 +210,7 @@ class EmbedManyMethods:
                 raise
         return EmbedManyAnswer(VectorList(vectors.values()), stream.usage, stream.model)
 
+    @sealed
     def stream(
         self,
         texts: Texts,
@@ -257,6 +261,7 @@ class EmbedManyStream:
         """Why texts were refused, by index: complete up to the last row returned, and perhaps some later ones."""
         self._run = run
         self._rows: AsyncGenerator[EmbeddedText, None] | None = None
+        self._ended = False
 
     @property
     def model(self) -> str | None:
@@ -286,13 +291,18 @@ class EmbedManyStream:
         await self._run.pieces.aclose()
 
     def __aiter__(self) -> AsyncIterator[EmbeddedText]:
+        refuse_second_pass(self._ended, "keep its rows, or call embed_many.stream() again")
         return self
 
     async def __anext__(self) -> EmbeddedText:
         """Return the next text's vector. Raises `EmbedManyError`, and `StopAsyncIteration` at the end."""
         if self._rows is None:
             raise RuntimeError("enter it first: async with client.embed_many.stream(...) as rows")
-        return await anext(self._rows)
+        try:
+            return await anext(self._rows)
+        except StopAsyncIteration:
+            self._ended = True
+            raise
 
 
 class _Run:

@@ -9,6 +9,7 @@ from ..core.model.lenient import builder_for
 from ..endpoints import IMAGES_GENERATE
 from ..engine import Namespace
 from ..engine.accumulating import AccumulatingStream
+from ..engine.sealing import sealed
 from ..lazy import resolve_annotations
 from .common import MISSING, parameters
 
@@ -69,6 +70,7 @@ class ImageStream(_Events):
 class ImageGenerateMethods(Namespace):
     """`client.image_generate(...)` and `client.image_generate.stream(...)`: images from a description."""
 
+    @sealed
     async def __call__(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImagesResponse:
         """Generate images; ``await answer.data[0].save("image.png")`` saves one, whether it is base64 or a link.
 
@@ -79,6 +81,7 @@ class ImageGenerateMethods(Namespace):
         answer: ImagesResponse = await self._calls.run(IMAGES_GENERATE, made)
         return answer
 
+    @sealed
     def stream(self, prompt: str | ImageParams = MISSING, **params: Unpack[ImageRest]) -> ImageStream:
         """Return the same as a stream, with ``partial_images`` previews of each image.
 

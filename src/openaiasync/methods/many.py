@@ -136,6 +136,11 @@ class MapMethods:
         Raises `TypeError` and `ValueError` for invalid arguments, `ManyCallsError` if the run was stopped: no quota,
         a refused key, no working server.
         """
+        if make is not None and not callable(make):
+            raise TypeError(
+                f"client.map() takes rows and a function that makes a request of one, not {type(make).__name__}; "
+                "everything else is a keyword, such as model="
+            )
         options = MapOptions(
             make, key, endpoint, into, repair, limits, max_in_flight, retries, give_up_after, cache, dedupe
         )

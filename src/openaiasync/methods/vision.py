@@ -16,6 +16,7 @@ from ..engine.attachments import (
     is_url,
     sources,
 )
+from ..engine.config import default_model
 from ..engine.sealing import sealed, sealing
 from ..lazy import resolve_annotations
 from .chat import ChatStream
@@ -55,8 +56,7 @@ class _VisionRequest:
         self.detail: Any = made.pop("detail", None)
         if "messages" in made:
             raise TypeError("vision() makes the messages from image= and prompt=; chat() takes messages=")
-        models = calls.config.models
-        if "model" not in made and (model := models.get("vision") or models.get("")):
+        if "model" not in made and (model := default_model(calls.config.models, ("vision",))):
             made["model"] = model
         self.rest = made
         self.calls = calls
@@ -109,7 +109,7 @@ class VisionMethods(Namespace):
         `TypeError` for a parameter that is missing or unknown; `OpenAIError`.
         """
         question = _VisionRequest(self._calls, image, prompt, detail, dict(params))
-        CHAT_COMPLETIONS_CREATE.check(question.params(()))
+        self._calls.request(CHAT_COMPLETIONS_CREATE, question.params(()))  # checks the parameters before files are read
         answer: ChatCompletion = await self._calls.run(CHAT_COMPLETIONS_CREATE, await question.send_params())
         return answer
 

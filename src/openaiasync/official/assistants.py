@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from ..core.codec.accumulate import grow, settled
 from ..core.model.base import BaseModel
+from ..core.model.closing import refuse_second_pass
 from ..core.model.lenient import builder_for
 from ..errors import APITimeoutError
 from ..lazy import resolve_annotations
@@ -45,6 +46,7 @@ class AsyncAssistantEventHandler:
         self._place: int | None = None  # index of the block of content that grows
         self._call_place: int | None = None
         self._call: Any = None
+        self._ended = False
 
     # ---------------------------------------------------------------- reading
 
@@ -56,12 +58,17 @@ class AsyncAssistantEventHandler:
         self._iterator = self._events(stream)
 
     def __aiter__(self) -> Self:
+        refuse_second_pass(self._ended, "its get_final_…() have the results")
         return self
 
     async def __anext__(self) -> AssistantStreamEvent:
         if self._iterator is None:
             raise RuntimeError("the stream has not begun: use `async with`")
-        return await self._iterator.__anext__()
+        try:
+            return await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self._ended = True
+            raise
 
     async def close(self) -> None:
         """Free the connection and the slot in flight at once. Idempotent."""
@@ -74,8 +81,9 @@ class AsyncAssistantEventHandler:
 
     async def until_done(self) -> None:
         """Read the rest of the stream, so that every method is called. Raises the errors of reading."""
-        async for _ in self:
-            pass
+        if not self._ended:
+            async for _ in self:
+                pass
 
     @property
     def text_deltas(self) -> AsyncIterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
-from ..core.model.closing import AsyncClosing
+from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..engine.sealing import seal, sealing
 from ..errors import OpenAIError
 from ..lazy import resolve_annotations
@@ -47,6 +47,7 @@ class HelperStream(AsyncClosing, Generic[E]):
     def __init__(self, stream: AsyncStream[Any], state: StreamState) -> None:
         self._stream = stream
         self._error: OpenAIError | None = None
+        self._ended = False
         stream.partial_source = lambda: state.snapshot
         stream.must_complete |= bool(state.spec)
 
@@ -55,6 +56,7 @@ class HelperStream(AsyncClosing, Generic[E]):
         raise NotImplementedError
 
     def __aiter__(self) -> Self:
+        refuse_second_pass(self._ended, "its get_final_…() has the answer")
         return self
 
     async def __anext__(self) -> E:
@@ -62,6 +64,9 @@ class HelperStream(AsyncClosing, Generic[E]):
             raise self._error
         try:
             return await self._next()
+        except StopAsyncIteration:
+            self._ended = True
+            raise
         except OpenAIError as error:
             seal(error, self.meta.request.secrets)
             self._error = error
@@ -81,8 +86,9 @@ class HelperStream(AsyncClosing, Generic[E]):
     @sealing
     async def until_done(self) -> Self:
         """Read the rest of the stream. Raises the errors of reading."""
-        async for _ in self:
-            pass
+        if not self._ended:
+            async for _ in self:
+                pass
         return self
 
     async def close(self) -> None:

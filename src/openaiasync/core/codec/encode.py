@@ -124,7 +124,8 @@ def _foreign(value: Any) -> Any:
     if isinstance(value, type) or get_origin(value) is not None:
         name = getattr(value, "__name__", value)
         raise TypeError(
-            f"{name} is a type, not a value: to get an answer as a value of that type, call parse() or stream()"
+            f"{name} is a type, and cannot be sent as JSON: client.chat.parse(..., into={name}), or parse() and "
+            "stream() of the official namespaces, ask for a value of a type"
         )
     dump = getattr(value, "model_dump", None)
     if callable(dump):

@@ -21,7 +21,7 @@ from .encode import encode_json, encode_query, merge_queries
 if TYPE_CHECKING:
     from ..http.multipart import BareText, Multipart
 
-__all__ = ["BodyKind", "CodecName", "Endpoint", "Request", "apply_options", "nearest"]
+__all__ = ["SYSTEM_NAMES", "BodyKind", "CodecName", "Endpoint", "Request", "apply_options", "nearest"]
 
 CodecName = Literal["json", "page", "embeddings", "json_or_text", "text", "bytes", "audio", "none"]
 """The kind of an operation's answer, which determines its codec."""
@@ -85,14 +85,18 @@ class Request:
         return f"<Request {self.endpoint.method} {redacted(self.path)}>"
 
 
-_SYSTEM = frozenset({"system", "system_prompt", "system_message", "instructions"})
-_TEXTS = _SYSTEM | {"prompt", "input", "text", "content", "message"}  # what other libraries call them
-
+SYSTEM_NAMES = frozenset({"system", "system_prompt", "system_message", "instructions"})
+"""What other libraries call the system prompt."""
+_TEXTS = frozenset({"prompt", "input", "text", "texts", "content", "message", "messages", "question", "query"})
+_TEXT_PARAMETERS = ("messages", "input", "prompt")
 _ELSEWHERE = {  # keywords of other methods of chat models
     **dict.fromkeys(("image", "images"), "use client.vision(image, text), or images= of a session's say()"),
-    "into": "use client.chat.parse(..., into=...)",
+    **dict.fromkeys(
+        ("into", "schema", "response_model", "output_type", "text_format"), "use client.chat.parse(..., into=...)"
+    ),
 }
-_LIMITS = frozenset({"max_inflight", "max_concurrency", "max_concurrent", "concurrency"})
+_LIMITS = frozenset({"max_inflight", "max_in_flight", "max_concurrency", "max_concurrent", "concurrency"})
+_CLIENT_OPTIONS = frozenset({"api_key", "api_base", "base_url", "http_timeout", "http_stall_timeout", "http_deadline"})
 
 
 def nearest(name: str, known: frozenset[str]) -> str:
@@ -110,7 +114,8 @@ class Endpoint:
     tables are made at first use. `type` and `event` name a type as ``"module:Name"`` below the package. `optional`
     ``"*"``: any parameter is accepted; `query` ``"*"``: all of them go there. `header` pairs parameters with header
     fields. `parts` pairs fields of a form with their media types; `alone` is the field that is the whole body if it is
-    the only one.
+    the only one. `default_of` names the methods whose default model is used where the caller gives none, the first that
+    has one; `names_model` is a parameter that replaces the model.
     """
 
     def __init__(
@@ -134,6 +139,8 @@ class Endpoint:
         parts: str = "",
         alone: str = "",
         group: str = "",
+        default_of: str = "",
+        names_model: str = "",
     ) -> None:
         self.name = name
         self.method = method
@@ -145,6 +152,8 @@ class Endpoint:
         self.page = page
         self.event = event
         self.group = group
+        self.default_of: tuple[str, ...] = tuple(default_of.split()) if default_of else ()
+        self.names_model = names_model
         self.admin: bool = name.startswith("admin.")  # these use the admin key
         self.alone = alone
         self.loaded: dict[str, Any] = {}
@@ -187,25 +196,33 @@ class Endpoint:
         """Raise `TypeError` for an unknown or missing parameter, with the nearest known name."""
         if not self.accepted.issuperset(params) and not self.open:
             name = min(params.keys() - self.accepted)
-            raise TypeError(f"{self._shown()} has no parameter {name!r}{self._advice(name)}")
+            raise TypeError(f"{self.shown} has no parameter {name!r}{self.advice(name)}")
         for name in self.required:
             if params.get(name).__class__ not in _GIVEN and (name not in params or is_omitted(params[name])):
-                advice = "; name one, or a default for all calls: Client(model=...)" if name == "model" else ""
-                raise TypeError(f"{self._shown()} is missing the required parameter {name!r}{advice}")
+                default = name == "model" and self.default_of
+                advice = "; name one, or a default for all calls: Client(model=...)" if default else ""
+                raise TypeError(f"{self.shown} is missing the required parameter {name!r}{advice}")
 
-    def _shown(self) -> str:
-        """Return the methods that a caller may have used: the client's own, and the official one."""
+    @property
+    def shown(self) -> str:
+        """The methods that a caller may have used: the client's own, and the official one."""
         return f"client.{self.group}() or {self.name}()" if self.group else f"{self.name}()"
 
-    def _advice(self, name: str) -> str:
-        if "messages" in self.accepted and name in _TEXTS:
-            if name in _SYSTEM:
-                return '; put {"role": "system", "content": ...} first into the messages, or use a session(system=...)'
-            return "; the text is the first argument"
-        if "messages" in self.accepted and name in _ELSEWHERE:
+    def advice(self, name: str) -> str:
+        """Return what to write instead of an unknown parameter, as the end of a sentence."""
+        chat = "messages" in self.accepted
+        if name in SYSTEM_NAMES and chat:
+            return '; put {"role": "system", "content": ...} first into the messages, or use a session(system=...)'
+        if name in SYSTEM_NAMES and "instructions" in self.accepted:
+            return "; did you mean 'instructions'?"
+        if name in _TEXTS and (main := next((one for one in _TEXT_PARAMETERS if one in self.accepted), None)):
+            return f"; the text is {f'the first argument of client.{self.group}()' if self.group else f'{main}='}"
+        if chat and name in _ELSEWHERE:
             return f"; {_ELSEWHERE[name]}"
         if name in _LIMITS:
             return "; it is max_in_flight in client.map(), and http_max_in_flight in Client()"
+        if name in _CLIENT_OPTIONS:
+            return f"; it is an option of the client: client.with_options({name}=...)"
         return f"{nearest(name, self.accepted)} (pass parameters of other providers in extra_body)"
 
     def request(self, params: dict[str, Any], *, stream: bool | None = None) -> Request:

@@ -15,6 +15,7 @@ import msgspec
 
 from ...lazy import LazyModule, resolve_annotations
 from .dump import CALLS, PRIVATE, How, dump_model, extras_of, plan_of, select, shape_of, to_text, unset_of
+from .elsewhere import Elsewhere, shown_names
 from .plain import parse_json, shortened
 
 if TYPE_CHECKING:
@@ -282,6 +283,17 @@ class BaseModel(
         if tag_field is not None and getattr(self, tag_field) != getattr(other, tag_field):
             return False
         return extras_of(self) == extras_of(other)
+
+    def __dir__(self) -> list[str]:
+        return shown_names(type(self), super().__dir__())
+
+    if not TYPE_CHECKING:  # checkers report these
+        dict = Elsewhere("to_dict() or model_dump() return a dict")
+        json = Elsewhere("to_json() or model_dump_json() return JSON")
+
+        def __getitem__(self, key):
+            name = key if isinstance(key, str) else "data[...]"
+            raise TypeError(f"a {type(self).__name__} is not subscriptable: write .{name}; to_dict() returns dicts")
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         plan = plan_of(type(self))

@@ -1,11 +1,11 @@
-"""`async with` for objects that are closed."""
+"""`async with` for objects that are closed, and the error for streams that are read a second time."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-__all__ = ["AsyncClosing"]
+__all__ = ["AsyncClosing", "refuse_second_pass"]
 
 
 class AsyncClosing:
@@ -24,3 +24,9 @@ class AsyncClosing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def refuse_second_pass(ended: bool, advice: str) -> None:
+    """Raise `RuntimeError` if a stream has ended: a second loop over it would run no time, silently."""
+    if ended:
+        raise RuntimeError(f"this stream has ended, and a stream is read once; {advice}")

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from ...lazy import resolve_annotations
+from .elsewhere import Elsewhere
 from .media_types import image_type
 from .notebook import LARGEST_SHOWN, calls_and_text, media_html, tag
 from .plain import as_list, is_dict, is_list
@@ -137,6 +138,14 @@ class ChatCompletionText:
 
     __slots__ = ()
 
+    if not TYPE_CHECKING:  # checkers report these names
+        content = Elsewhere("the text is .text, or .choices[0].message.content")
+        output_text = Elsewhere("the text is .text")
+        role = Elsewhere("it is .message.role")
+        tool_calls = Elsewhere("they are .message.tool_calls")
+        parsed = Elsewhere("client.chat.parse(..., into=...) returns a value of a type")
+        delta = Elsewhere("a whole answer has .message; chunks of a stream have .choices[0].delta")
+
     @property
     def message(self: _Choices) -> ChatCompletionMessage | None:
         """The first choice's message; `None` if the answer has no choice."""
@@ -167,6 +176,11 @@ class ChunkText:
 
     __slots__ = ()
 
+    if not TYPE_CHECKING:  # checkers report these names
+        content = Elsewhere("the text that a chunk adds is .text, or .choices[0].delta.content")
+        delta = Elsewhere("it is .choices[0].delta")
+        message = Elsewhere("a chunk has .choices[0].delta; the whole answer is that of the stream's final()")
+
     @property
     def text(self: _Choices) -> str:
         """The text that this chunk adds to choice 0; often ""."""
@@ -183,6 +197,10 @@ class CompletionText:
 
     __slots__ = ()
 
+    if not TYPE_CHECKING:  # checkers report these names
+        content = Elsewhere("the text is .text, or .choices[0].text")
+        message = Elsewhere("a completion has .text; chat answers have messages")
+
     @property
     def text(self: _Choices) -> str:
         """The text of choice 0, or of the only choice of a whole answer; "" without any."""
@@ -196,6 +214,11 @@ class ResponseText:
     """The text of a response, without a path through its output."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # checkers report these names
+        content = Elsewhere("the text is .output_text; the messages are in .output")
+        choices = Elsewhere("a response has .output, and its text in .output_text")
+        message = Elsewhere("the messages are in .output, and their text in .output_text")
 
     @property
     def output_text(self: _Output) -> str:
@@ -239,6 +262,11 @@ class Vectors:
     """The embeddings of an answer."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # checkers report these names
+        embedding = Elsewhere("it is .data[0].embedding; all of them are .vectors")
+        embeddings = Elsewhere("they are .vectors, or the .embedding of each of .data")
+        vector = Elsewhere("it is .vectors[0]")
 
     @property
     def vectors(self: _Data) -> VectorList:
@@ -357,6 +385,12 @@ class Images:
     """An answer whose `data` are images."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # checkers report these names
+        url = Elsewhere("it is .data[0].url; await .data[0].bytes() downloads it")
+        b64_json = Elsewhere("it is .data[0].b64_json; await .data[0].bytes() decodes it")
+        image = Elsewhere("it is .data[0]; await .data[0].save(path) writes it to a file")
+        save = Elsewhere("await .data[0].save(path) writes the first image to a file")
 
     def attach(self, fetch: Fetch) -> None:
         """Give every image the function that downloads links; called by the client of the call."""
