@@ -147,7 +147,7 @@ class Job:
         report, progress, cache = options.get("report"), options.get("progress"), options.get("cache")
         self._source: str = place_of(source)
         place = place_of(out, follow=True)
-        if (remote := _remote_shard(place, options.get("shard"))) is not None:
+        if (remote := _remote_shard(self._source, place, options.get("shard"))) is not None:
             place = remote.local
         self._remote = remote
         self._merged = answers_path(place)  # the output of the whole input
@@ -569,7 +569,7 @@ class Job:
             raise JobError(f"all rows are saved in {self._out}, but not the table or report: {error}") from error
 
 
-def _remote_shard(out: str, shard: tuple[int, int] | str | None) -> RemoteShard | None:
+def _remote_shard(source: str, out: str, shard: tuple[int, int] | str | None) -> RemoteShard | None:
     """Return the shard of an output in an object store, `None` for an output that is a path."""
     if not is_url(out):
         return None
@@ -578,7 +578,9 @@ def _remote_shard(out: str, shard: tuple[int, int] | str | None) -> RemoteShard 
             f"{out} is in an object store, which only shards can write to: pass shard=(0, 1) (--shard 0/1), or run the "
             "job on Ray (--ray)"
         )
-    return RemoteShard(RemoteOutput(out), Shard.of(shard).number)
+    output = RemoteOutput(out)
+    output.keep_apart(source)
+    return RemoteShard(output, Shard.of(shard).number)
 
 
 def _check(options: JobOptions) -> None:

@@ -36,6 +36,8 @@ _VERSIONS = (
     "mtime",
     "created",
 )
+# Stores without folders, where making one may make a bucket.
+_BUCKETS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "oss", "s3", "s3a"})
 _clean = re.compile(r"//[^/@\s]*@")
 
 
@@ -109,6 +111,7 @@ class ObjectFolder:
     def __init__(self, url: str) -> None:
         self.url: str = url.rstrip("/")
         self._system, self._path = _system_of(self.url)
+        self._has_folders = url.partition("://")[0] not in _BUCKETS
 
     def names(self, below: str = "") -> list[str]:
         """Return the names of all objects, sorted, with those in folders; `below` is the folder to list."""
@@ -120,6 +123,12 @@ class ObjectFolder:
             except FileNotFoundError:
                 return []
         return sorted(name[len(self._path) :].lstrip("/") for name in found)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is an object of this name."""
+        with _translated(self.url):
+            self._system.invalidate_cache()
+            return bool(self._system.exists(f"{self._path}/{name}"))
 
     def read(self, name: str) -> bytes:
         """Return the content of an object. Raises `FileNotFoundError`."""
@@ -143,7 +152,8 @@ class ObjectFolder:
         """
         place = f"{self._path}/{name}"
         with _translated(self.url):
-            self._system.makedirs(os.path.dirname(place), exist_ok=True)
+            if self._has_folders:
+                self._system.makedirs(os.path.dirname(place), exist_ok=True)
             if not exclusive:
                 self._system.pipe_file(place, data)
                 return
@@ -177,10 +187,6 @@ class ObjectFolder:
                 for path in paths:
                     with contextlib.suppress(FileNotFoundError):
                         self._system.rm_file(path)
-
-    def remove_all(self) -> None:
-        """Remove the folder with its objects."""
-        self.remove(self.names())
 
 
 def _system_of(url: str) -> tuple[Any, str]:

@@ -86,25 +86,41 @@ class RemoteOutput:
         self.url = answers_path(url)
         self.table: str | None = url if url != self.url else None
         self.folder = ObjectFolder(shards_folder(self.url))
+        self._place = ObjectFolder(os.path.dirname(self.url))
+        self._is_known = False  # whether a plan was found in the store
         self._scratch = _Scratch()
         self.local: str = os.path.join(self._scratch.path, os.path.basename(self.url))
         """The path of the output's copy."""
+
+    def keep_apart(self, source: str) -> None:
+        """Raise `ValueError` if the results would be written over the input."""
+        if source in (self.url, self.table, *paths_of(self.url)):
+            raise ValueError(f"{source} is the input and would be overwritten by the results: name another output")
 
     def fetch_plan(self) -> None:
         """Copy the plan, if there is one, to this machine. Blocks. Raises `OSError`."""
         self._scratch.make()
         with contextlib.suppress(FileNotFoundError):
             data = self.folder.read("plan.json")
+            self._is_known = True
             os.makedirs(shards_folder(self.local), exist_ok=True)
             write_file(os.path.join(shards_folder(self.local), "plan.json"), data)
 
     def share_plan(self) -> ShardPlan:
         """Write the plan to the store unless another process was first, and return the one that is there. Blocks.
 
-        Raises `JobChangedError` if that is the plan for another input or other settings, `OSError`.
+        Raises `JobChangedError` if that is the plan for another input or other settings, `JobError` if the output
+        exists already and is not one of shards, `OSError`.
         """
         mine = ShardPlan.load(self.local)
         assert mine is not None
+        if not self._is_known:
+            for name in (os.path.basename(self.url), os.path.basename(paths_of(self.url)[0])):
+                if self._place.has(name) and not self.folder.has("plan.json"):
+                    raise JobError(
+                        f"{self._place.url}/{name} exists and was not merged from shards; remove it, or name another "
+                        "output"
+                    )
         try:
             self.folder.write("plan.json", msgspec.json.format(msgspec.json.encode(mine), indent=1), exclusive=True)
         except FileExistsError:
@@ -148,21 +164,27 @@ class RemoteOutput:
 
     def _publish(self, report: JobReport, html: str | None) -> JobReport:
         """Write the results to the store, the report last."""
-        store = ObjectFolder(os.path.dirname(self.url))
+        store = self._place
         paths = {"out": report.out, "errors": report.errors, "table": report.table}
         for name, path in paths.items():
             if path is not None:
                 store.upload(path, os.path.basename(path))
                 setattr(report, name, f"{store.url}/{os.path.basename(path)}")
         if report.errors is None:
-            with contextlib.suppress(FileNotFoundError):
-                store.remove([os.path.basename(paths_of(self.url)[0])])
+            store.remove([os.path.basename(paths_of(self.url)[0])])
         place = paths_of(self.local)[1]
         save_json(report, place)
         store.upload(place, os.path.basename(place))
         if html is not None:
             write_file(html, html_page(report).encode())
         return report
+
+    def remove(self) -> None:
+        """Remove the shards, so that the job can be started over. Blocks. Raises `OSError`."""
+        self.folder.remove(self.folder.names())
+        self._place.remove([os.path.basename(path) for path in (self.url, *paths_of(self.url))])
+        self._is_known = False
+        shutil.rmtree(shards_folder(self.local), ignore_errors=True)
 
     def discard(self) -> None:
         """Remove the copies. Blocks."""

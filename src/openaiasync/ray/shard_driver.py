@@ -27,7 +27,9 @@ from ..bulk.batch_file import check_file
 from ..bulk.fingerprint import JobError, JobRecord, JobRunningError, answers_path, folder_of, paths_of
 from ..bulk.job import Job
 from ..bulk.merging import merge
+from ..bulk.object_storage import is_url, place_of
 from ..bulk.progress import JobProgress, load_status, sum_of_progress
+from ..bulk.remote_shards import RemoteOutput
 from ..bulk.report import JobReport
 from ..bulk.shards import ShardPlan, plan_shards, shard_path, shards_folder
 from ..bulk.tables import TableOptions, count_rows, is_table
@@ -36,7 +38,7 @@ from ..errors import ConfigurationError
 from ..installation import install_command
 from ..storage.threads import in_thread, in_thread_to_its_end
 from ..version import __version__
-from .shard_worker import ShardResult, ShardTask, ShardWorker
+from .shard_worker import ShardResult, ShardTask, ShardWorker, remove_token, write_token
 from .worker_options import WorkerOptions
 
 __all__ = ["ROWS", "RayJob"]
@@ -68,8 +70,8 @@ class RayJob:
 
     Args:
         address: of the cluster: ``"auto"``, or ``HOST:PORT``.
-        source: the file of requests or table, on a file system that all machines share.
-        out: the file of answers, there too.
+        source: the file of requests or table, on a file system that all machines share, or the URL of an object.
+        out: the file of answers, there too. If it is the URL of an object, shards are kept beside it in the store.
         workers: how many actors run shards; each needs one CPU. Default: the number of nodes with a CPU.
         worker: how workers reach the servers.
         show: called with the progress about once a second.
@@ -97,9 +99,13 @@ class RayJob:
     ) -> None:
         self._ray = _ray()
         self._address = address
-        self._source = os.path.abspath(source)
-        self._place = os.path.realpath(out)
+        self._source = place_of(source)
+        self._place = place_of(out, follow=True)
+        self._remote = RemoteOutput(self._place) if is_url(self._place) else None
         self._out = answers_path(self._place)
+        if self._remote is not None:
+            self._remote.keep_apart(self._source)
+            self._out = self._remote.local
         self._count = workers
         self._worker = worker or WorkerOptions()
         self._worker.check()
@@ -139,29 +145,38 @@ class RayJob:
             JobError: workers cannot run shards (another version, no shared file system, no key), a shard failed as a
                 whole; as for `client.job`.
         """
-        plan = await in_thread_to_its_end(self._plan)
-        if self._left:
-            await self._on_cluster(plan)
-        if self._failure is not None:
-            raise self._failure
-        partial = bool(self._left)
-        report = await in_thread_to_its_end(lambda: merge(self._place, partial=partial, html=self._html))
+        try:
+            plan = await in_thread_to_its_end(self._plan)
+            if self._left:
+                await self._on_cluster(plan)
+            if self._failure is not None:
+                raise self._failure
+            partial = bool(self._left)
+            report = await in_thread_to_its_end(lambda: self._merge(partial))
+        finally:
+            if self._remote is not None:
+                await in_thread_to_its_end(self._remote.discard)
         if partial:
             report.stopped = report.stopped if report.stopped not in ("shards", "") else self._stopped or "stop"
         self._tell(done=not partial)
         return report
 
+    def _merge(self, partial: bool) -> JobReport:
+        if self._remote is not None:
+            return self._remote.merge(partial=partial, html=self._html)
+        return merge(self._place, partial=partial, html=self._html)
+
     async def _on_cluster(self, plan: ShardPlan) -> None:
         await in_thread_to_its_end(self._connect)
         token = f".token-{uuid.uuid4().hex}"
-        path = os.path.join(shards_folder(self._out), token)
+        folder = shards_folder(answers_path(self._place))
         try:
-            await in_thread(lambda: _write(path, token))
+            await in_thread(lambda: write_token(folder, token))
             await self._run_shards(plan, token)
         finally:
             self._end_workers()
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                await in_thread_to_its_end(lambda: remove_token(folder, token))
 
     def stop(self, *, now: bool = False) -> None:
         """Start no further row and end once those in flight are done; with `now`, cancel them."""
@@ -189,10 +204,15 @@ class RayJob:
 
     def _plan(self) -> ShardPlan:
         """Check the input and cut it, or find the plan of an earlier run. Blocks."""
-        known = ShardPlan.load(self._out)
-        if self._new and known is not None:
-            self._remove_old(known)
-            known = None
+        try:
+            if self._remote is not None:
+                self._remote.fetch_plan()
+            known = ShardPlan.load(self._out)
+            if self._new and known is not None:
+                self._remove_old(known)
+                known = None
+        except OSError as error:
+            raise JobError(f"the shards of {self._place} cannot be read: {error}") from error
         # A job that is never run checks the options, and knows what its requests are made with.
         example = Job(
             [Client(api_base="http://127.0.0.1:9/v1", api_key="none")],
@@ -202,26 +222,38 @@ class RayJob:
             table=self._table,
             **self._options,
         )
-        rows, count, checked = 0, (1 if known is None else known.count), True
-        if known is None and os.path.exists(self._source):
-            if is_table(self._source):
-                rows, checked = count_rows(self._source), False
-            else:
-                found = check_file(self._source)
-                if (error := found.error()) is not None:
-                    raise error
-                rows = found.rows
-            count = max(1, -(-rows // self._rows))
         try:
+            rows, checked = self._check_input() if known is None else (0, True)
+            count = max(1, -(-rows // self._rows)) if known is None else known.count
             errors = paths_of(self._out)[0]
             plan = plan_shards(self._source, self._out, errors, count, example.settings, checked=checked)
         except OSError as error:
             raise JobError(f"{self._source} cannot be read: {error}") from error
-        self._find_left(plan)
+        try:
+            if self._remote is not None:
+                plan = self._remote.share_plan()
+            self._find_left(plan)
+        except OSError as error:
+            raise JobError(f"the shards of {self._place} cannot be read or written: {error}") from error
         self._total_rows = plan.rows or rows
         return plan
 
+    def _check_input(self) -> tuple[int, bool]:
+        """Return the number of rows of the input, and whether all of them were checked. Blocks.
+
+        Raises `InputFileError`, `OSError`.
+        """
+        if is_table(self._source):
+            return count_rows(self._source), False
+        found = check_file(self._source)
+        if (error := found.error()) is not None:
+            raise error
+        return found.rows, True
+
     def _remove_old(self, plan: ShardPlan) -> None:
+        if self._remote is not None:
+            self._remote.remove()
+            return
         for number in range(plan.count):
             status = load_status(folder_of(shard_path(self._out, number)))
             if status is not None and not status.ended and time.time() - status.updated < _FRESH:
@@ -233,7 +265,14 @@ class RayJob:
 
     def _find_left(self, plan: ShardPlan) -> None:
         """Find the shards that are not finished. Blocks."""
+        finished = {} if self._remote is None else self._remote.finished(plan)
         for number in range(plan.count):
+            if self._remote is not None:
+                if number in finished:
+                    self._add(finished[number].progress)
+                else:
+                    self._left.add(number)
+                continue
             folder = folder_of(shard_path(self._out, number))
             record, status = JobRecord.load(folder), load_status(folder)
             if record is not None and status is not None and status.ended and status.progress.finished >= record.rows:
@@ -269,7 +308,7 @@ class RayJob:
         task = ShardTask(
             library=__version__,
             source=self._source,
-            out=self._out,
+            out=self._place,
             total=plan.count,
             size=plan.size,
             token=token,
@@ -374,7 +413,7 @@ class RayJob:
             except self._ray.exceptions.RayError as error:
                 if fault := self._fault_in(error):
                     worker.shards.discard(number)
-                    self._fail(JobError(f"shard {number} of {self._out}: {fault}"))
+                    self._fail(JobError(f"shard {number} of {self._place}: {fault}"))
                 else:
                     await self._lost(worker, number, error)
                 continue
@@ -406,7 +445,7 @@ class RayJob:
         )
         if self._deaths[number] >= _DEATHS:
             reason = str(error).strip().splitlines()[0]
-            self._fail(JobError(f"{_DEATHS} workers died while they ran shard {number} of {self._out}: {reason}"))
+            self._fail(JobError(f"{_DEATHS} workers died while they ran shard {number} of {self._place}: {reason}"))
             return
         await self._put_back(number)
         while True:
@@ -430,7 +469,7 @@ class RayJob:
         if result.kind == "busy":
             self._busy[number] += 1
             if self._busy[number] >= _BUSY:
-                self._fail(JobError(f"shard {number} of {self._out} is run by another process: {result.error}"))
+                self._fail(JobError(f"shard {number} of {self._place} is run by another process: {result.error}"))
                 return
             await asyncio.sleep(1.0)
             await self._put_back(number)
@@ -495,10 +534,3 @@ def _ray() -> Any:
         return importlib.import_module("ray")  # which has no complete types
     except ImportError:
         raise ConfigurationError(f"jobs on a Ray cluster need Ray: {install_command('ray')}") from None
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

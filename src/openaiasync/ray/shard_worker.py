@@ -11,17 +11,19 @@ from typing import Any
 import msgspec
 
 from ..bulk.batch_file import InputFileError
-from ..bulk.fingerprint import JobError, JobRunningError
+from ..bulk.fingerprint import JobError, JobRunningError, answers_path
 from ..bulk.job import Job
+from ..bulk.object_storage import ObjectFolder, input_state, is_url, open_input
 from ..bulk.progress import JobProgress
 from ..bulk.report import JobReport
+from ..bulk.shards import shards_folder
 from ..bulk.tables import TableOptions
 from ..client import Client
-from ..errors import OpenAIError
+from ..errors import ConfigurationError, OpenAIError
 from ..version import __version__
 from .worker_options import WorkerOptions
 
-__all__ = ["ShardResult", "ShardTask", "ShardWorker"]
+__all__ = ["ShardResult", "ShardTask", "ShardWorker", "remove_token", "write_token"]
 
 _SHARED = 0.02  # seconds between two divisions of the slots between two shards
 
@@ -81,22 +83,20 @@ class ShardWorker:
                 f"openaiasync {__version__} is installed there, but {task.library} where the job was started: install "
                 "the same version on all machines"
             )
-        token = os.path.join(f"{task.out}.shards", task.token)
+        folder = shards_folder(answers_path(task.out))
         try:
-            with open(token, encoding="ascii") as file:
-                if file.read() != task.token:
-                    raise FileNotFoundError
-        except OSError:
-            return (
-                f"{os.path.dirname(token)} is not the folder that the driver sees: input and output must be on a file "
-                "system that all machines share, under the same path"
-            )
-        try:
-            size = os.stat(task.source).st_size
-            with open(task.source, "rb"):
+            if (problem := _token_problem(folder, task.token)) is not None:
+                return (
+                    f"{folder} is not the folder that the driver sees{problem}: input and output must be on a file "
+                    "system that all machines share, under the same path, or in an object store"
+                )
+            size = input_state(task.source).size
+            with open_input(task.source):
                 pass
         except OSError as error:
-            return f"{task.source} cannot be read there: {error.strerror}"
+            return f"{task.source} cannot be read there: {error.strerror or error}"
+        except ConfigurationError as error:
+            return str(error)
         if size != task.size:
             return f"{task.source} has {size:,} bytes there, and {task.size:,} where the job was started"
         try:
@@ -177,6 +177,40 @@ class ShardWorker:
         self._stopped = True
         for job in self._jobs.values():
             job.stop(now=now)
+
+
+def write_token(folder: str, token: str) -> None:
+    """Write the file by which workers see that they share a folder with the driver. Blocks. Raises `OSError`."""
+    if is_url(folder):
+        ObjectFolder(folder).write(token, token.encode())
+        return
+    with open(os.path.join(folder, token), "wb") as file:
+        file.write(token.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove_token(folder: str, token: str) -> None:
+    """Remove the file. Blocks. Raises `OSError`."""
+    if is_url(folder):
+        ObjectFolder(folder).remove([token])
+    else:
+        os.unlink(os.path.join(folder, token))
+
+
+def _token_problem(folder: str, token: str) -> str | None:
+    """Return `None` if the file can be read, else the reason of an object store. Blocks."""
+    try:
+        if is_url(folder):
+            found = ObjectFolder(folder).read(token)
+        else:
+            with open(os.path.join(folder, token), "rb") as file:
+                found = file.read()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f" ({error})" if is_url(folder) else ""
+    return None if found == token.encode() else ""
 
 
 async def _ended(job: Job) -> JobReport:
