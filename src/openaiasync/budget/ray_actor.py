@@ -23,6 +23,7 @@ from .base import SharedLimitsError
 __all__ = ["QuotaActor", "RayBudget"]
 
 NAMESPACE = "openaiasync"
+SLICE_MS = 250.0  # the longest slice: a call of an actor takes several times the CPU of a round trip to Redis
 TTL = 600.0  # seconds without a lease after which the actor ends
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,6 +83,7 @@ class RayBudget:
                     self._connecting = asyncio.create_task(asyncio.to_thread(self._connect))
                 # A thread cannot be cancelled: a lease that is, leaves it to the next one.
                 self._actor = await asyncio.shield(self._connecting)
+            request.ms = SLICE_MS
             return _grant(await self._actor.lease.remote(FORMAT, _encode(request)))
         except self._ray.exceptions.ActorUnavailableError as error:
             raise SharedLimitsError(f"the Ray actor of the shared limits is restarted ({error})") from None
