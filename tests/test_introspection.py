@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pydoc
+import re
 import subprocess
 import sys
 import typing
@@ -153,6 +154,22 @@ def test_help_shows_no_address_of_an_object() -> None:
     client = openaiasync.Client(api_base="http://127.0.0.1:9/v1")
     for topic in (openaiasync.Client, client.chat, client.chat.completions.create, client.embedding, client.models):
         assert "<object object at" not in pydoc.render_doc(topic, renderer=pydoc.plaintext), topic
+
+
+def test_help_begins_with_what_most_calls_name() -> None:
+    """Required parameters come first, then common ones; names have no modules, and lists of models are not shown."""
+    client = openaiasync.Client(api_base="http://127.0.0.1:9/v1")
+    create = str(inspect.signature(client.chat.completions.create)).splitlines()
+    shown = [line.strip() for line in create[1:7]]
+    assert shown[:3] == ["*,", "stream: bool | None = None,", "model: str,"]
+    assert shown[3].startswith("messages: Iterable[ChatCompletionDeveloperMessageParam | ")
+    assert shown[4:] == ["temperature: float | None = omit,", "max_tokens: int | None = omit,"]
+    assert create[-1] == ") -> Union[ChatCompletion, AsyncStream[ChatCompletionChunk]]"
+    options = str(inspect.signature(openaiasync.Client)).splitlines()
+    assert [line.split(":")[0].strip() for line in options[2:5]] == ["api_base", "api_key", "model"]
+    assert str(inspect.signature(client.chat.session(model="m").undo)) == "(turns: int = 1) -> list[dict[str, Any]]"
+    for method in (client.chat, client.embedding, client.responses.create, client.with_options, client.chat.session):
+        assert not re.search(r"collections\.abc|openaiasync\.|typing\.", str(inspect.signature(method))), method
 
 
 def test_names_are_completed_as_in_a_notebook() -> None:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from .core.codec.encode import encode_query, merge_queries
 from .core.codec.endpoint import nearest
-from .core.model.method_signatures import LazySignature
+from .core.model.method_signatures import LazySignature, ShownParameter, common_first
 from .core.model.omitted import is_omitted, omit
 from .core.policy.limits import Limits
 from .core.policy.request_options import Timeout
@@ -468,6 +468,7 @@ OPTIONS = (*_OPENAI, *_AZURE, *_COMMON)
 """The table: every option of every client."""
 
 
+_SHOWN_FIRST = ("azure_endpoint", "api_base", "base_url", "api_key", "model")  # in `help`
 _ELSEWHERE_NAMED = {  # names of httpx, requests and other clients
     **dict.fromkeys(("verify", "ssl_context", "verify_ssl"), "ssl"),
     **dict.fromkeys(("proxies", "http_proxy"), "proxy"),
@@ -593,14 +594,12 @@ class OptionSet:
     def signature(self, annotations: Mapping[str, Any]) -> Signature:
         """Return a signature with these keywords as parameters, for `help()` and tools that read signatures."""
         parameters = [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
-        for name, kind in annotations.items():
-            if name not in self.keywords:
-                continue
-            option = self.keywords[name]
-            default = None if option.merged else self.default(option)
+        for name in common_first((name for name in annotations if name in self.keywords), _SHOWN_FIRST):
+            option, kind = self.keywords[name], annotations[name]
+            default = None if self.default(option) == {} else self.default(option)
             shown = default if self.other and not callable(default) and default is not UNSET else omit
             annotation = getattr(kind, "__forward_arg__", kind)
-            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=shown, annotation=annotation))
+            parameters.append(ShownParameter(name, Parameter.KEYWORD_ONLY, default=shown, annotation=annotation))
         return Signature(parameters)
 
 

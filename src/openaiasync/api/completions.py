@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from .. import endpoints
 from ..engine import Namespace
@@ -40,9 +40,17 @@ class AsyncCompletions(Namespace):
         stream: bool,
         **params: Unpack[CompletionCreateParamsBase],
     ) -> Completion | AsyncStream[Completion]: ...
-    async def create(self, *, stream: bool | None = None, **params: Unpack[CompletionCreateParamsBase]) -> Any:
+    async def create(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[CompletionCreateParamsBase],
+    ) -> Completion | AsyncStream[Completion]:
         """`POST /completions` → `Completion`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.COMPLETIONS_CREATE, {**params}, stream)
+        answer: Completion | AsyncStream[Completion] = await self._calls.run_or_stream(
+            endpoints.COMPLETIONS_CREATE, {**params}, stream
+        )
+        return answer
 
 
 resolve_annotations(__name__)

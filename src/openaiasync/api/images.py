@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from .. import endpoints
 from ..engine import Namespace
@@ -49,9 +49,17 @@ class AsyncImages(Namespace):
         stream: bool,
         **params: Unpack[ImageEditParamsBase],
     ) -> ImagesResponse | AsyncStream[ImageEditStreamEvent]: ...
-    async def edit(self, *, stream: bool | None = None, **params: Unpack[ImageEditParamsBase]) -> Any:
+    async def edit(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[ImageEditParamsBase],
+    ) -> ImagesResponse | AsyncStream[ImageEditStreamEvent]:
         """`POST /images/edits` → `ImagesResponse`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.IMAGES_EDIT, {**params}, stream)
+        answer: ImagesResponse | AsyncStream[ImageEditStreamEvent] = await self._calls.run_or_stream(
+            endpoints.IMAGES_EDIT, {**params}, stream
+        )
+        return answer
 
     @overload
     async def generate(
@@ -74,9 +82,17 @@ class AsyncImages(Namespace):
         stream: bool,
         **params: Unpack[ImageGenerateParamsBase],
     ) -> ImagesResponse | AsyncStream[ImageGenStreamEvent]: ...
-    async def generate(self, *, stream: bool | None = None, **params: Unpack[ImageGenerateParamsBase]) -> Any:
+    async def generate(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[ImageGenerateParamsBase],
+    ) -> ImagesResponse | AsyncStream[ImageGenStreamEvent]:
         """`POST /images/generations` → `ImagesResponse`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.IMAGES_GENERATE, {**params}, stream)
+        answer: ImagesResponse | AsyncStream[ImageGenStreamEvent] = await self._calls.run_or_stream(
+            endpoints.IMAGES_GENERATE, {**params}, stream
+        )
+        return answer
 
 
 resolve_annotations(__name__)

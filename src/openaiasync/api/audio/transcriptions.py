@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from ... import endpoints
 from ...engine import Namespace
@@ -41,9 +41,17 @@ class AsyncTranscriptions(Namespace):
         stream: bool,
         **params: Unpack[TranscriptionCreateParamsBase],
     ) -> TranscriptionCreateResponse | str | AsyncStream[TranscriptionStreamEvent]: ...
-    async def create(self, *, stream: bool | None = None, **params: Unpack[TranscriptionCreateParamsBase]) -> Any:
+    async def create(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[TranscriptionCreateParamsBase],
+    ) -> TranscriptionCreateResponse | str | AsyncStream[TranscriptionStreamEvent]:
         """`POST /audio/transcriptions` → `TranscriptionCreateResponse`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.AUDIO_TRANSCRIPTIONS_CREATE, {**params}, stream)
+        answer: TranscriptionCreateResponse | str | AsyncStream[TranscriptionStreamEvent] = await self._calls.run_or_stream(
+            endpoints.AUDIO_TRANSCRIPTIONS_CREATE, {**params}, stream
+        )
+        return answer
 
 
 resolve_annotations(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from ... import endpoints
 from ...engine import Namespace
@@ -74,9 +74,17 @@ class AsyncResponses(ResponsesHelpers, ResponsesConnect, Namespace):
         stream: bool,
         **params: Unpack[ResponseCreateParamsBase],
     ) -> Response | AsyncStream[ResponseStreamEvent]: ...
-    async def create(self, *, stream: bool | None = None, **params: Unpack[ResponseCreateParamsBase]) -> Any:
+    async def create(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[ResponseCreateParamsBase],
+    ) -> Response | AsyncStream[ResponseStreamEvent]:
         """`POST /responses` → `Response`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.RESPONSES_CREATE, {**params}, stream)
+        answer: Response | AsyncStream[ResponseStreamEvent] = await self._calls.run_or_stream(
+            endpoints.RESPONSES_CREATE, {**params}, stream
+        )
+        return answer
 
     async def delete(self, response_id: str, **params: Unpack[RequestOptions]) -> None:
         """`DELETE /responses/{response_id}` → nothing."""
@@ -113,11 +121,12 @@ class AsyncResponses(ResponsesHelpers, ResponsesConnect, Namespace):
         *,
         stream: bool | None = None,
         **params: Unpack[ResponseRetrieveParamsBase],
-    ) -> Any:
+    ) -> Response | AsyncStream[ResponseStreamEvent]:
         """`GET /responses/{response_id}` → `Response`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(
+        answer: Response | AsyncStream[ResponseStreamEvent] = await self._calls.run_or_stream(
             endpoints.RESPONSES_RETRIEVE, {"response_id": response_id, **params}, stream
         )
+        return answer
 
 
 resolve_annotations(__name__)

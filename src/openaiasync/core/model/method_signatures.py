@@ -7,18 +7,61 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import Any, Self
 
 from .omitted import omit
 
-__all__ = ["LazySignature", "explicit_signatures"]
+__all__ = ["LazySignature", "ShownParameter", "common_first", "explicit_signatures"]
 
 
 _SAME: Any = object()
+_MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
+_ANY_TEXT = re.compile(r"Union\[str, Literal\[[^]]*\]\]")  # known names, and any other
+_LITERALS = re.compile(r"Literal\[([^]]*)\]")
+_MOST_LITERALS = 8
+_WIDTH = 100
+# fmt: off
+_COMMON = (
+    "model", "temperature", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools", "tool_choice",
+    "response_format", "reasoning_effort", "reasoning", "instructions", "seed", "stop", "n", "size", "quality", "voice",
+    "language", "dimensions", "encoding_format",
+)
+# fmt: on
+"""Parameters that most calls name, which come first in `help` and in notebooks."""
+
+
+class ShownParameter(Parameter):
+    """A parameter whose text is short: names without their modules, no long lists of models, and no quotes around an
+    annotation that is given as text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        if self.annotation is Parameter.empty:
+            return super().__str__()
+        hint = self.annotation if isinstance(self.annotation, str) else inspect.formatannotation(self.annotation)
+        default = "" if self.default is Parameter.empty else f" = {self.default!r}"
+        return f"{self.name}: {_shortened(hint)}{default}"
+
+
+def _shortened(hint: str) -> str:
+    return _LITERALS.sub(_first_literals, _ANY_TEXT.sub("str", _MODULES.sub("", hint)))
+
+
+def _first_literals(match: re.Match[str]) -> str:
+    values = match[1].split(", ")
+    return match[0] if len(values) <= _MOST_LITERALS else f"Literal[{', '.join(values[:_MOST_LITERALS])}, …]"
+
+
+def common_first(names: Iterable[str], common: Sequence[str] = _COMMON) -> list[str]:
+    """Return the names with the common ones before the others; neither changes its order otherwise."""
+    given = list(names)
+    return [*(name for name in common if name in given), *(name for name in given if name not in common)]
 
 
 class LazySignature(Signature):
@@ -60,6 +103,18 @@ class LazySignature(Signature):
     def __reduce__(self) -> str | tuple[Any, ...]:
         return self._signature().__reduce__()
 
+    def __str__(self) -> str:
+        """Return the text on one line, or with a line for each parameter if it is long, as `help` prints it."""
+        lines: list[str] = []
+        for parameter in self.parameters.values():
+            if parameter.kind is Parameter.KEYWORD_ONLY and "*" not in lines:
+                lines.append("*")
+            lines.append(str(parameter))
+        returned = self.return_annotation
+        arrow = "" if returned is Signature.empty else f" -> {_shortened(inspect.formatannotation(returned))}"
+        text = f"({', '.join(lines)}){arrow}"
+        return text if len(text) <= _WIDTH else f"({''.join(f'{chr(10)}    {line},' for line in lines)}\n){arrow}"
+
 
 def explicit_signatures(kind: type) -> None:
     """Give the public methods of a class, including its bases, signatures with every keyword by name.
@@ -90,7 +145,7 @@ def _explicit(function: types.FunctionType) -> Signature:
             taken = {known.name for known in parameters}
             parameters.extend(_keywords(typing.get_args(hint)[0], taken))
         else:
-            parameters.append(parameter.replace(annotation=hint))
+            parameters.append(_shown(parameter, hint))
     return Signature(parameters, return_annotation=_returned(target, hints))
 
 
@@ -103,11 +158,22 @@ def _plain(function: types.FunctionType) -> Signature:
 
 
 def _keywords(params: Any, taken: set[str]) -> Iterator[Parameter]:
-    hints = typing.get_type_hints(params)
-    for name in sorted(hints, key=lambda name: name not in params.__required_keys__):
+    # Of annotations that are texts, ``__required_keys__`` knows nothing.
+    hints = typing.get_type_hints(params, include_extras=True)
+    required = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Required}
+    for name in sorted(common_first(hints), key=lambda name: name not in required):
         if name not in taken and name.isidentifier():
-            default = Parameter.empty if name in params.__required_keys__ else omit
-            yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+            default, hint = (
+                (Parameter.empty, typing.get_args(hints[name])[0]) if name in required else (omit, hints[name])
+            )
+            yield ShownParameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _shown(parameter: Parameter, hint: Any) -> Parameter:
+    """Return a parameter with this annotation; one for ``*args`` or ``**kwargs`` has its usual text."""
+    if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+        return parameter.replace(annotation=hint)
+    return ShownParameter(parameter.name, parameter.kind, default=parameter.default, annotation=hint)
 
 
 def _returned(function: types.FunctionType, hints: dict[str, Any]) -> Any:

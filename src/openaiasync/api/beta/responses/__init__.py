@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from .... import endpoints
 from ....engine import Namespace
@@ -76,9 +76,17 @@ class AsyncResponses(BetaResponsesConnect, Namespace):
         stream: bool,
         **params: Unpack[ResponseCreateParamsBase],
     ) -> BetaResponse | AsyncStream[BetaResponseStreamEvent]: ...
-    async def create(self, *, stream: bool | None = None, **params: Unpack[ResponseCreateParamsBase]) -> Any:
+    async def create(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[ResponseCreateParamsBase],
+    ) -> BetaResponse | AsyncStream[BetaResponseStreamEvent]:
         """`POST /responses?beta=true` → `BetaResponse`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.BETA_RESPONSES_CREATE, {**params}, stream)
+        answer: BetaResponse | AsyncStream[BetaResponseStreamEvent] = await self._calls.run_or_stream(
+            endpoints.BETA_RESPONSES_CREATE, {**params}, stream
+        )
+        return answer
 
     async def delete(self, response_id: str, **params: Unpack[ResponseDeleteParams]) -> None:
         """`DELETE /responses/{response_id}?beta=true` → nothing."""
@@ -115,11 +123,12 @@ class AsyncResponses(BetaResponsesConnect, Namespace):
         *,
         stream: bool | None = None,
         **params: Unpack[ResponseRetrieveParamsBase],
-    ) -> Any:
+    ) -> BetaResponse | AsyncStream[BetaResponseStreamEvent]:
         """`GET /responses/{response_id}?beta=true` → `BetaResponse`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(
+        answer: BetaResponse | AsyncStream[BetaResponseStreamEvent] = await self._calls.run_or_stream(
             endpoints.BETA_RESPONSES_RETRIEVE, {"response_id": response_id, **params}, stream
         )
+        return answer
 
 
 resolve_annotations(__name__)

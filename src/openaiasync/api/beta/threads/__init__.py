@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from .... import endpoints
 from ....engine import Namespace
@@ -74,9 +74,12 @@ class AsyncThreads(ThreadsHelpers, Namespace):
         *,
         stream: bool | None = None,
         **params: Unpack[ThreadCreateAndRunParamsBase],
-    ) -> Any:
+    ) -> Run | AsyncStream[AssistantStreamEvent]:
         """`POST /threads/runs` → `Run`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.BETA_THREADS_CREATE_AND_RUN, {**params}, stream)
+        answer: Run | AsyncStream[AssistantStreamEvent] = await self._calls.run_or_stream(
+            endpoints.BETA_THREADS_CREATE_AND_RUN, {**params}, stream
+        )
+        return answer
 
     async def delete(self, thread_id: str, **params: Unpack[RequestOptions]) -> ThreadDeleted:
         """`DELETE /threads/{thread_id}` → `ThreadDeleted`."""

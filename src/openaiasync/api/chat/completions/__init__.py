@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from .... import endpoints
 from ....engine import Namespace
@@ -55,9 +55,17 @@ class AsyncCompletions(ChatCompletionsHelpers, Namespace):
         stream: bool,
         **params: Unpack[CompletionCreateParamsBase],
     ) -> ChatCompletion | AsyncStream[ChatCompletionChunk]: ...
-    async def create(self, *, stream: bool | None = None, **params: Unpack[CompletionCreateParamsBase]) -> Any:
+    async def create(
+        self,
+        *,
+        stream: bool | None = None,
+        **params: Unpack[CompletionCreateParamsBase],
+    ) -> ChatCompletion | AsyncStream[ChatCompletionChunk]:
         """`POST /chat/completions` → `ChatCompletion`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.CHAT_COMPLETIONS_CREATE, {**params}, stream)
+        answer: ChatCompletion | AsyncStream[ChatCompletionChunk] = await self._calls.run_or_stream(
+            endpoints.CHAT_COMPLETIONS_CREATE, {**params}, stream
+        )
+        return answer
 
     async def delete(self, completion_id: str, **params: Unpack[RequestOptions]) -> ChatCompletionDeleted:
         """`DELETE /chat/completions/{completion_id}` → `ChatCompletionDeleted`."""

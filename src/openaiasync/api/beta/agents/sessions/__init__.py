@@ -73,9 +73,12 @@ class AsyncSessions(Namespace):
     async def create(self, *, stream: Literal[True], **params: Any) -> AsyncStream[OpenModel]: ...
     @overload
     async def create(self, *, stream: bool, **params: Any) -> OpenModel | AsyncStream[OpenModel]: ...
-    async def create(self, *, stream: bool | None = None, **params: Any) -> Any:
+    async def create(self, *, stream: bool | None = None, **params: Any) -> OpenModel | AsyncStream[OpenModel]:
         """`POST /agents/sessions` → `OpenModel`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(endpoints.BETA_AGENTS_SESSIONS_CREATE, {**params}, stream)
+        answer: OpenModel | AsyncStream[OpenModel] = await self._calls.run_or_stream(
+            endpoints.BETA_AGENTS_SESSIONS_CREATE, {**params}, stream
+        )
+        return answer
 
     async def delete(self, session_id: str, **params: Any) -> OpenModel:
         """`DELETE /agents/sessions/{session_id}` → `OpenModel`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from ..... import endpoints
 from .....engine import Namespace
@@ -71,11 +71,12 @@ class AsyncRuns(RunsHelpers, Namespace):
         *,
         stream: bool | None = None,
         **params: Unpack[RunCreateParamsBase],
-    ) -> Any:
+    ) -> Run | AsyncStream[AssistantStreamEvent]:
         """`POST /threads/{thread_id}/runs` → `Run`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(
+        answer: Run | AsyncStream[AssistantStreamEvent] = await self._calls.run_or_stream(
             endpoints.BETA_THREADS_RUNS_CREATE, {"thread_id": thread_id, **params}, stream
         )
+        return answer
 
     def list(self, thread_id: str, **params: Unpack[RunListParams]) -> Paginator[Run, AsyncCursorPage[Run]]:
         """`GET /threads/{thread_id}/runs` → pages of `Run`."""
@@ -125,11 +126,12 @@ class AsyncRuns(RunsHelpers, Namespace):
         thread_id: str,
         stream: bool | None = None,
         **params: Unpack[RunSubmitToolOutputsParamsBase],
-    ) -> Any:
+    ) -> Run | AsyncStream[AssistantStreamEvent]:
         """`POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs` → `Run`. With `stream=True`, a stream."""
-        return await self._calls.run_or_stream(
+        answer: Run | AsyncStream[AssistantStreamEvent] = await self._calls.run_or_stream(
             endpoints.BETA_THREADS_RUNS_SUBMIT_TOOL_OUTPUTS, {"thread_id": thread_id, "run_id": run_id, **params}, stream
         )
+        return answer
 
     async def update(self, run_id: str, *, thread_id: str, **params: Unpack[RunUpdateParams]) -> Run:
         """`POST /threads/{thread_id}/runs/{run_id}` → `Run`."""
