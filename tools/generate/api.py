@@ -156,7 +156,10 @@ class Api:
         either = cases[-1][1]
         lines += _folded([f"async def {start}, {word}, {unpack}) -> {either}:"])
         lines += [f'    """{self._doc(endpoint)} With `stream=True`, a stream."""']
-        lines += [_call(f"    answer: {either} = await self._calls.run_or_stream(", call + ", stream"), "    return answer"]
+        lines += [
+            _call(f"    answer: {either} = await self._calls.run_or_stream(", call + ", stream"),
+            "    return answer",
+        ]
         module.body += ["", indent("\n".join(lines))]
 
     def _params(self, module: Module, endpoint: Endpoint) -> str:
