@@ -80,6 +80,57 @@ def test_rows_of_a_file_and_parameters(tmp_path: Path) -> None:
     assert not [path for path, _ in spy.requests if path.endswith("/models")], "the rows name their model"
 
 
+def test_lengths_percentiles_and_a_file_of_requests(tmp_path: Path) -> None:
+    """Lengths are drawn from ranges, prompts share a prefix; the file has every request."""
+    file = tmp_path / "requests.jsonl"
+    with spied() as (server, spy):
+        done = inside(
+            "bench", server.base_url, "-m", "demo-chat", "-n", "5", "-c", "2", "--warmup", "0", "--input-tokens", "4-6",
+            "--prefix-tokens", "10", "--max-tokens", "3-9", "--percentiles", "p50,99.9",
+            "--save-requests", str(file),
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split() == ["mean", "p50", "p99.9", "max"]
+    bodies = spy.bodies("/chat/completions")
+    assert all(3 <= body["max_tokens"] <= 9 for body in bodies)
+    assert len({body["max_tokens"] for body in bodies}) > 1
+    words = [body["messages"][0]["content"].split() for body in bodies]
+    assert len({" ".join(one[:10]) for one in words}) == 1
+    assert all(14 <= len(one) <= 16 for one in words)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(lines) == 5
+    assert all(line["load"] == "concurrency 2" and line["measured"] and line["ttft"] > 0 for line in lines)
+    assert all(len(line["gaps"]) == line["chunks"] - 1 for line in lines)
+
+
+def test_answers_that_go_on_to_their_limit() -> None:
+    """`--ignore-eos` asks for them; a server that does not know it says so in answer to the first request."""
+    with spied() as (server, spy):
+        done = inside("bench", server.base_url, *QUICK, "2", "--ignore-eos")
+    assert done.returncode == 1
+    assert "ignore_eos" in done.stderr
+    assert [body["ignore_eos"] for body in spy.bodies("/chat/completions")] == [True]
+
+
+def test_words_of_the_server_are_no_markup(tmp_path: Path) -> None:
+    """Neither on the page nor on the terminal, whatever the server says in its errors."""
+    page, seen = tmp_path / "page.html", 0
+
+    def sometimes(path: str, body: object) -> Answer:
+        nonlocal seen
+        seen += 1
+        return refused("<script>alert(1)</script>\x1b[31m", 429) if seen > 1 else None
+
+    with spied(sometimes) as (server, _):
+        done = inside("bench", server.base_url, *QUICK, "1", "--html", str(page))
+    assert done.returncode == 1, done.stderr
+    assert "<script>alert(1)</script>" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    text = page.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
 @pytest.mark.parametrize("operation", ["completion", "response", "embedding"])
 def test_other_operations(operation: str, server: ServerThread) -> None:
     """Completions and responses are streams, too; embeddings have a latency alone."""
@@ -169,6 +220,12 @@ def test_ctrl_c_prints_what_there_is() -> None:
         (("--input", "/nowhere.jsonl"), "/nowhere.jsonl"),
         (("--goal", "speed=5"), "--goal"),
         (("--html", "/nowhere/page.html"), "/nowhere/page.html"),
+        (("--save-requests", "/nowhere/requests.jsonl"), "/nowhere/requests.jsonl"),
+        (("--percentiles", "50,101"), "--percentiles"),
+        (("--max-tokens", "0"), "--max-tokens"),
+        (("--prompt", "a", "--prefix-tokens", "5"), "--prefix-tokens"),
+        (("--duration", "inf"), "duration"),
+        (("-c", "100000000"), "ulimit"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:

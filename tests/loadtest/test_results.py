@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openaiasync.loadtest.load_report import LoadReport, html_page, stage_lines
 from openaiasync.loadtest.results import Goals, Measured, StageRecorder, StageTimeline, parse_goals
 
 
@@ -117,3 +118,31 @@ def test_a_timeline_keeps_every_amount(spans: list[tuple[float, float, float]]) 
     total = math.fsum(bucket.tokens for bucket in timeline.buckets)
     assert total == pytest.approx(math.fsum(amount for _, _, amount in spans), rel=1e-6, abs=1e-6)
     assert all(bucket.at == pytest.approx(index * timeline.width) for index, bucket in enumerate(timeline.buckets))
+
+
+def test_names_on_the_page_are_text() -> None:
+    """URL, model, load and versions are escaped, whatever characters they have."""
+    recorder = StageRecorder(0.0, 0.0, Goals())
+    recorder.add(request(1.0, 2.0, 3.0, output=5), [0.1])
+    stage = recorder.result(load="<b>load</b>")
+    report = LoadReport(
+        url='http://h/<i>&"', model="org/é <i>x", started="now", workload="<u>", versions={"<s>": "1"}, stages=[stage]
+    )
+    page = html_page(report)
+    assert not [tag for tag in ("<i>", "<b>load", "<u>", "<s>") if tag in page]
+    assert "org/é &lt;i&gt;x" in page
+    assert "http://h/&lt;i&gt;&amp;" in page
+
+
+def test_text_of_a_stage_has_what_it_measured() -> None:
+    """Asked beside achieved rate, requests that were never sent, tokens in and out, the speed of one answer."""
+    recorder = StageRecorder(0.0, 0.0, Goals(), 10.0, (50.0, 99.9))
+    recorder.add(request(1.0, 2.0, 3.0, output=11, input=20), [0.1] * 10)
+    stage = recorder.result(load="rate 5/s", rate=5.0, unsent=49)
+    lines = stage_lines(stage)
+    assert lines[0] == "rate 5/s: 1 answers in 10 s, 49 never sent"
+    assert lines[1].split() == ["mean", "p50", "p99.9", "max"]
+    text = "\n".join(lines)
+    assert "sent 0.10/s of 5/s" in text
+    assert "1.1 tokens/s out, 2.0 in" in text
+    assert "speed of one answer: 10.0 tokens/s" in text

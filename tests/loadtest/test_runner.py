@@ -19,15 +19,18 @@ import pytest
 from conftest import run
 from openaiasync import AuthenticationError, Client, IncompleteStreamError
 from openaiasync.errors import APIConnectionError, ConfigurationError
+from openaiasync.loadtest import runner
 from openaiasync.loadtest.load_requests import (
     Workload,
     endpoint_named,
     fixed_prompt,
     rows_of_file,
     synthetic_prompts,
+    with_random_limit,
 )
-from openaiasync.loadtest.results import Goals, StageResult
+from openaiasync.loadtest.results import Goals, RequestRecord, StageResult
 from openaiasync.loadtest.runner import Load, LoadTest
+from openaiasync.loadtest.samples import Samples
 from openaiasync.testing import FakeAnswer, FakeTransport
 from scripted import CHAT, chunk
 from wireserver import Peer, Server
@@ -100,13 +103,17 @@ class Paced:
 
 @asynccontextmanager
 async def loadtest_of(
-    script: Callable[[Peer], Any], workload: Workload = HI, goals: Goals | None = None, **options: Any
+    script: Callable[[Peer], Any],
+    workload: Workload = HI,
+    goals: Goals | None = None,
+    on_request: Callable[[RequestRecord], None] | None = None,
+    **options: Any,
 ) -> AsyncIterator[LoadTest]:
     async with Server(script) as server:
         base = f"http://127.0.0.1:{server.origin.port}/v1"
         async with Client(api_base=base, max_retries=0, **options) as client:
             loop = asyncio.get_running_loop()
-            async with LoadTest(client, workload, goals=goals, clock=loop.time) as test:
+            async with LoadTest(client, workload, goals=goals, on_request=on_request, clock=loop.time) as test:
                 yield test
 
 
@@ -150,6 +157,63 @@ def test_an_open_loop_keeps_its_rate() -> None:
     assert found.in_flight == pytest.approx(20 * 0.375, rel=0.1)
     assert found.unfinished == 0, "those under way at the end were waited for"
     assert server.peak == pytest.approx(10, abs=1)
+
+
+def test_a_rate_that_no_client_can_send() -> None:
+    """The stage ends in time; what was due and never sent is counted, and the client is the bottleneck."""
+    server = Paced(ttft=0.01, itl=0.0, tokens=1)
+
+    async def main() -> StageResult:
+        async with loadtest_of(server) as test:
+            return await test.run(Load(rate=1e9, arrivals="constant", duration=0.2))
+
+    found = run(main(), real_clock=True)
+    assert found.verdict is not None
+    assert found.verdict.level == "client"
+    assert any("it sent" in reason for reason in found.verdict.reasons)
+    assert found.ok == len(server.asked)
+    assert found.ok + found.unsent == pytest.approx(0.2e9, abs=2)
+
+
+def test_the_process_has_fewer_files_than_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests wait instead of failing for want of a file, and the verdict names the limit."""
+    monkeypatch.setattr(runner, "connection_limit", lambda: 3)
+    server = Paced(ttft=0.5, itl=0.0, tokens=1)
+    found = staged(server, Load(rate=20, arrivals="constant", duration=0.9))
+    assert (found.failed, server.peak) == (0, 3)
+    assert found.queued is not None
+    assert found.verdict is not None
+    assert found.verdict.level == "client"
+    assert any("only 3 connections (ulimit -n)" in reason for reason in found.verdict.reasons)
+    limited = staged(server, Load(rate=20, arrivals="constant", duration=0.9, max_in_flight=2))
+    assert limited.verdict is not None
+    assert not any("ulimit" in reason for reason in limited.verdict.reasons), "a limit that was asked for"
+    with pytest.raises(ConfigurationError, match="a concurrency of 4 needs more connections"):
+        Load(concurrency=4, duration=1.0).check()
+
+
+def test_every_request_is_recorded() -> None:
+    """With its times from the start of its stage, its gaps and tokens, or its error; warm-up requests, too."""
+    records: list[RequestRecord] = []
+    server = Paced(ttft=0.1, itl=0.02, tokens=3)
+
+    staged(server, Load(concurrency=1, warmup=0.1, requests=2), on_request=records.append)
+    assert [one.measured for one in records] == [False, True, True]
+    assert [one.due for one in records] == pytest.approx([0.0, 0.14, 0.28], abs=3 * EXACT)
+    last = records[-1]
+    assert (last.load, last.input_tokens, last.output_tokens, last.chunks) == ("concurrency 1", 7, 3, 3)
+    assert (last.ttft, last.latency, *last.gaps) == pytest.approx((0.1, 0.14, 0.02, 0.02), abs=EXACT)
+    assert (last.error, last.message) == ("", "")
+
+
+def test_chosen_percentiles() -> None:
+    """Beside the usual ones, by their names."""
+    samples = Samples([float(number) for number in range(1, 1001)])
+    found = samples.summary([99.9, 0.0, 25.0])
+    assert found is not None
+    assert found.percentiles == {"p99.9": 999.0, "p0": 1.0, "p25": 250.0}
+    assert (found.p50, found.p99) == (500.0, 990.0)
+    assert found.std == pytest.approx(288.675, abs=0.001)
 
 
 def test_no_coordinated_omission() -> None:
@@ -453,5 +517,20 @@ def test_synthetic_prompts_have_their_length_and_differ() -> None:
     assert len({" ".join(prompt.split()[:3]) for prompt in prompts}) >= 48
     assert prompts[7] == synthetic_prompts(CHAT_ENDPOINT, (50, 60), seed=1)(7)["messages"][0]["content"]
     assert prompts[7] != synthetic_prompts(CHAT_ENDPOINT, (50, 60), seed=2)(7)["messages"][0]["content"]
+    shared = [synthetic_prompts(CHAT_ENDPOINT, (5, 5), seed, prefix=9)(number) for seed in (1, 2) for number in (0, 1)]
+    words = [fields["messages"][0]["content"].split() for fields in shared]
+    assert [len(one) for one in words] == [14] * 4
+    assert words[0][:9] == words[1][:9] != words[2][:9]
+    assert words[0][9:] != words[1][9:]
     assert "prompt" in synthetic_prompts(endpoint_named("completion"), (5, 5))(0)
     assert "input" in synthetic_prompts(endpoint_named("embedding"), (5, 5))(0)
+
+
+def test_random_limits_of_answers() -> None:
+    """Each request draws one from the range; rows keep theirs; prompts are as without."""
+    fields = with_random_limit(lambda number: {"n": 1} if number % 2 else {"max_tokens": 5}, "max_tokens", (10, 20))
+    drawn = [fields(number)["max_tokens"] for number in range(200)]
+    assert set(drawn[::2]) == {5}
+    assert set(drawn[1::2]) == set(range(10, 21))
+    again = with_random_limit(lambda number: {}, "max_tokens", (10, 20))
+    assert [again(number)["max_tokens"] for number in range(1, 200, 2)] == drawn[1::2]

@@ -82,9 +82,30 @@ class BenchRequests:
         str | None,
         Parameter(help="Send random prompts of about this many tokens, or of a range such as 100-500. Default: 200."),
     ] = None
+    prefix_tokens: Annotated[
+        int,
+        Parameter(
+            validator=Number(gte=0),
+            help="Begin all random prompts with this many tokens more, the same in each, for a server that caches "
+            "prefixes.",
+        ),
+    ] = 0
     max_tokens: Annotated[
-        int | None, Parameter(validator=Number(gte=1), help="Longest answer, in tokens. Default: 128 for prompts.")
+        str | None,
+        Parameter(
+            help="Longest answer, in tokens, or a range such as 50-200 from which each request draws its limit. "
+            "Default: 128 for prompts."
+        ),
     ] = None
+    ignore_eos: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Have each answer go on to its --max-tokens, where the server knows ignore_eos (vLLM, SGLang and "
+            "others).",
+        ),
+    ] = False
     endpoint: Annotated[
         Literal["chat", "completion", "response", "embedding"], Parameter(help="The operation that gets the prompts.")
     ] = "chat"
@@ -111,8 +132,10 @@ def bench(
     *,
     model: Annotated[str | None, Parameter(name=("--model", "-m"))] = None,
     goal: Annotated[tuple[str, ...], Parameter(name=("--goal", "-g"), negative="", show_default=False)] = (),
+    percentiles: str = "50,90,95,99",
     json: _Flag = False,
     html: str | None = None,
+    save_requests: str | None = None,
     loop: Literal["auto", "uvloop", "asyncio"] = "auto",
     load: LoadOptions = _LOAD,
     requests: BenchRequests = _REQUESTS,
@@ -135,16 +158,21 @@ def bench(
     goal:
         A target, such as ttft=500ms, itl=50ms, gap=1s or latency=10s: the goodput counts requests that meet all of
         them. May be repeated.
+    percentiles:
+        The percentiles of the table, from 0 to 100, such as 50,75,99.9.
     json:
         Print everything that was measured as one JSON object.
     html:
         Write this page of HTML, with plots.
+    save_requests:
+        Write one line of JSON for each request to this file, with its times, its tokens and its error.
     loop:
         The event loop: uvloop, where it is installed, measures more precisely under load.
     """
-    from .bench_runner import run_bench
+    from .bench_runner import Reports, run_bench
 
-    return run_bench(url, model, goal, load, requests, server, as_json=json, page=html, loop=loop)
+    reports = Reports(as_json=json, page=html, requests=save_requests, percentiles=percentiles)
+    return run_bench(url, model, goal, load, requests, server, reports, loop)
 
 
 def add_bench_command(app: App) -> None:

@@ -14,15 +14,22 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 from rich.text import Text
 
 from ..lazy import resolve_annotations
 from ..loadtest.load_report import LoadReport, html_page, stage_lines, sweep_table
-from ..loadtest.load_requests import Workload, endpoint_named, fixed_prompt, rows_of_file, synthetic_prompts
-from ..loadtest.results import StageRecorder, StageResult, parse_goals
+from ..loadtest.load_requests import (
+    Workload,
+    endpoint_named,
+    fixed_prompt,
+    rows_of_file,
+    synthetic_prompts,
+    with_random_limit,
+)
+from ..loadtest.results import RequestRecord, StageRecorder, StageResult, parse_goals
 from ..loadtest.runner import Load, LoadTest
 from ..storage.atomic import AtomicFile
 from ..version import __version__
@@ -38,8 +45,17 @@ if TYPE_CHECKING:
 __all__ = ["run_bench"]
 
 _SECONDS = 30.0  # measured, unless something else is said
-_TOKENS = 128  # of an answer
+_TOKENS = "128"  # of an answer
 _PROMPT = "200"  # tokens of a synthetic prompt
+
+
+class Reports(msgspec.Struct, kw_only=True):
+    """What is written beside the text, and the percentiles of the table as the user wrote them."""
+
+    as_json: bool
+    page: str | None
+    requests: str | None
+    percentiles: str
 
 
 def run_bench(
@@ -49,22 +65,24 @@ def run_bench(
     load: LoadOptions,
     requests: BenchRequests,
     server: ServerOptions,
-    *,
-    as_json: bool,
-    page: str | None,
+    reports: Reports,
     loop: str,
 ) -> int:
     """Run the stages, print their figures and return the exit code. Raises `CommandError` and `OpenAIError`."""
     loads = loads_of(load)
     workload, described = _workload(requests, load.seed)
+    percentiles = _percentiles(reports.percentiles)
     try:
         targets = parse_goals(goals)
     except ValueError as error:
         raise CommandError(f"--goal: {error}") from None
     if url is not None:
         server = replace(server, base_url=url)
-    file = None if page is None else _page_file(page)
     more_files()
+    for one in loads:
+        one.check()
+    file = None if reports.page is None else _page_file(reports.page)
+    lines = None if reports.requests is None else _RequestsFile(reports.requests)
     # The loop's own objects live as long as the process; looking for cycles among them would be pauses in the figures.
     gc.collect()
     gc.freeze()
@@ -72,17 +90,20 @@ def run_bench(
     factory, versions = loop_factory(loop)
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            bench = _Bench(workload, described, loads, versions, as_json)
-            report = runner.run(bench.run(server, model, targets))
+            bench = _Bench(workload, described, loads, versions, reports.as_json)
+            options = {"goals": targets, "percentiles": percentiles, "on_request": lines.write if lines else None}
+            report = runner.run(bench.run(server, model, options))
         if file is not None:
             file.write(html_page(report).encode())
             file.commit()
             file = None
-            note(f"Plots: {page}")
+            note(f"Plots: {reports.page}")
     finally:
+        if lines is not None:
+            lines.close()
         if file is not None:
             file.discard()
-    if as_json:
+    if reports.as_json:
         write_bytes(json_bytes(msgspec.to_builtins(report)))
     return _exit_code(report.stages)
 
@@ -105,24 +126,26 @@ class _Bench:
         self._report = LoadReport(url="", model="", started="", workload=described, versions=versions)
         self._number = 0
 
-    async def run(self, server: ServerOptions, model: str | None, goals: Any) -> LoadReport:
+    async def run(self, server: ServerOptions, model: str | None, options: Mapping[str, Any]) -> LoadReport:
         report = self._report
         async with server.client(http_max_in_flight=None, max_retries=0) as client:
             report.url = str(client.base_url).rstrip("/")
             report.model = await self._model(client, model)
-            async with LoadTest(client, self._workload, goals=goals) as test:
+            async with LoadTest(client, self._workload, **options) as test:
 
                 def interrupted() -> None:
                     note("Stopped; these are the figures until now. Ctrl-C again ends the command.")
                     test.stop()
 
-                await test.check()
+                with _progress() as show:
+                    show("one request first")
+                    await test.check()
                 report.started = datetime.now(UTC).isoformat(timespec="seconds")
                 with handle_interrupts(interrupted, once=True), _progress() as show:
                     for load in self._loads:
                         if test.stopped:
                             break
-                        result = await test.run(load, partial(show, load))
+                        result = await test.run(load, partial(_show_load, show, load))
                         report.stages.append(result)
                         if not self._as_json:
                             self._print(result)
@@ -198,10 +221,9 @@ def _workload(options: BenchRequests, seed: int) -> tuple[Workload, str]:
     if len(named) > 1:
         raise CommandError(f"{named[0]} and {named[1]} both say what to send: give one of them")
     endpoint = endpoint_named(options.endpoint)
-    defaults: dict[str, Any] = {}
-    if options.endpoint != "embedding" and (options.input is None or options.max_tokens is not None):
-        limit = "max_output_tokens" if options.endpoint == "response" else "max_tokens"
-        defaults[limit] = options.max_tokens or _TOKENS
+    if options.prefix_tokens and (options.prompt is not None or options.input is not None):
+        raise CommandError("--prefix-tokens is for random prompts, not for --prompt and --input")
+    defaults: dict[str, Any] = {"ignore_eos": True} if options.ignore_eos else {}
     defaults |= _parameters(options.option)
     if options.input is not None:
         try:
@@ -213,22 +235,32 @@ def _workload(options: BenchRequests, seed: int) -> tuple[Workload, str]:
         fields = fixed_prompt(endpoint, options.prompt)
         described = "one prompt"
     else:
-        least, most = _range(options.input_tokens or _PROMPT)
-        fields = synthetic_prompts(endpoint, (least, most), seed)
-        described = f"prompts of about {least if least == most else f'{least} to {most}'} tokens"
-    if "max_tokens" in defaults:
-        described += f", answers of at most {defaults['max_tokens']} tokens"
+        least, most = _range("--input-tokens", options.input_tokens or _PROMPT)
+        fields = synthetic_prompts(endpoint, (least, most), seed, prefix=options.prefix_tokens)
+        described = f"prompts of about {_shown(least, most)} tokens"
+        if options.prefix_tokens:
+            described += f" after {options.prefix_tokens} that are the same in all"
+    if options.endpoint != "embedding" and (options.input is None or options.max_tokens is not None):
+        limit = "max_output_tokens" if options.endpoint == "response" else "max_tokens"
+        least, most = _range("--max-tokens", options.max_tokens or _TOKENS)
+        if limit not in defaults:
+            fields = with_random_limit(fields, limit, (least, most), seed)
+            described += f", answers of at most {_shown(least, most)} tokens"
     return Workload(endpoint, fields, stream=options.stream, defaults=defaults), described
 
 
-def _range(text: str) -> tuple[int, int]:
+def _shown(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _range(name: str, text: str) -> tuple[int, int]:
     least, _, most = text.partition("-")
     try:
         low, high = int(least), int(most or least)
     except ValueError:
         low = high = 0
     if not 0 < low <= high <= 10_000_000:
-        raise CommandError(f"--input-tokens must be a number, or a range such as 100-500, not {text!r}")
+        raise CommandError(f"{name} must be a number, or a range such as 100-500, not {text!r}")
     return low, high
 
 
@@ -241,6 +273,47 @@ def _parameters(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
         except ValueError:
             found[name] = text
     return found
+
+
+def _percentiles(text: str) -> list[float]:
+    try:
+        found = [float(part.strip().removeprefix("p")) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= percent <= 100 for percent in found):
+        raise CommandError(f"--percentiles must be numbers from 0 to 100 separated by commas, not {text!r}")
+    return list(dict.fromkeys(found))
+
+
+class _RequestsFile:
+    """The file of `--save-requests`. A disk that is full ends the file, and not the test."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._file: BinaryIO | None = open(path, "wb", buffering=1 << 20)  # noqa: SIM115  (closed by `close`)
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror or error}") from None
+
+    def write(self, record: RequestRecord) -> None:
+        """Append a request as one line of JSON."""
+        self._safely(lambda file: file.write(msgspec.json.encode(record) + b"\n"))
+
+    def close(self) -> None:
+        """Write what is buffered and close the file."""
+        self._safely(lambda file: file.close())
+        self._file = None
+
+    def _safely(self, act: Callable[[BinaryIO], object]) -> None:
+        if self._file is None:
+            return
+        try:
+            act(self._file)
+        except OSError as error:
+            file, self._file = self._file, None
+            note(f"{self._path} is not complete: {error.strerror or error}")
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def _page_file(path: str) -> AtomicFile:
@@ -277,21 +350,20 @@ def more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _show_load(show: Callable[[str], None], load: Load, recorder: StageRecorder, under_way: int) -> None:
+    show(f"{load}: {recorder.ok:,} answers, {recorder.failed:,} failed, {under_way:,} in flight")
+
+
 @contextlib.contextmanager
-def _progress() -> Generator[Callable[[Load, StageRecorder, int], None], None, None]:
-    """A line on a terminal, updated in place; elsewhere nothing."""
+def _progress() -> Generator[Callable[[str], None]]:
+    """Yield a function that shows a line on a terminal, updated in place; elsewhere it shows nothing."""
     if not sys.stderr.isatty():
-        yield lambda load, recorder, under_way: None
+        yield lambda text: None
         return
     from rich.live import Live
 
     with Live(Text(""), console=err(), auto_refresh=False, transient=True) as live:
-
-        def show(load: Load, recorder: StageRecorder, under_way: int) -> None:
-            text = f"{load}: {recorder.ok:,} answers, {recorder.failed:,} failed, {under_way:,} in flight"
-            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
-
-        yield show
+        yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 resolve_annotations(__name__)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .load_requests import fixed_prompt as fixed_prompt
     from .load_requests import rows_of_file as rows_of_file
     from .load_requests import synthetic_prompts as synthetic_prompts
+    from .load_requests import with_random_limit as with_random_limit
     from .results import Goals as Goals
+    from .results import RequestRecord as RequestRecord
     from .results import StageResult as StageResult
     from .runner import Load as Load
     from .runner import LoadTest as LoadTest
@@ -30,6 +32,7 @@ _NAMES = {
     "Load": "openaiasync.loadtest.runner",
     "LoadReport": "openaiasync.loadtest.load_report",
     "LoadTest": "openaiasync.loadtest.runner",
+    "RequestRecord": "openaiasync.loadtest.results",
     "StageResult": "openaiasync.loadtest.results",
     "Verdict": "openaiasync.loadtest.verdict",
     "Workload": "openaiasync.loadtest.load_requests",
@@ -38,12 +41,14 @@ _NAMES = {
     "html_page": "openaiasync.loadtest.load_report",
     "rows_of_file": "openaiasync.loadtest.load_requests",
     "synthetic_prompts": "openaiasync.loadtest.load_requests",
+    "with_random_limit": "openaiasync.loadtest.load_requests",
 }
 __all__ = [
     "Goals",
     "Load",
     "LoadReport",
     "LoadTest",
+    "RequestRecord",
     "StageResult",
     "Verdict",
     "Workload",
@@ -52,6 +57,7 @@ __all__ = [
     "html_page",
     "rows_of_file",
     "synthetic_prompts",
+    "with_random_limit",
 ]
 __getattr__: Callable[[str], Any] = lazy_names(__name__, _NAMES)
 

@@ -21,7 +21,6 @@ _ROWS = (
     ("whole answer", "latency"),
     ("waiting for a slot", "queued"),
 )
-_COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 class LoadReport(msgspec.Struct, kw_only=True):
@@ -44,23 +43,13 @@ def ms(seconds: float) -> str:
 def stage_lines(stage: StageResult, width: int = 100) -> list[str]:
     """Return the figures of a stage as lines of text, none longer than `width` if that is at least 30."""
     ended = f"{stage.ok:,} answers in {ms(stage.seconds) if stage.seconds < 1 else duration(stage.seconds)}"
-    for count, what in ((stage.failed, "failed"), (stage.unfinished, "given up")):
+    for count, what in ((stage.failed, "failed"), (stage.unfinished, "given up"), (stage.unsent, "never sent")):
         if count:
             ended += f", {count:,} {what}"
     lines = [f"{stage.load}: {ended}"]
     rows = [(name, getattr(stage, field)) for name, field in _ROWS]
     lines += _times([(name, one) for name, one in rows if one is not None], width)
-    wanted = f" of {stage.concurrency}" if stage.concurrency is not None else ""
-    lines.append(f"in flight {stage.in_flight:,.1f}{wanted}, sent {stage.sent_rate:,.2f}/s")
-    counted = "" if stage.counted_by == "usage" else f" (counted by {stage.counted_by}: the server sends no usage)"
-    lines.append(
-        f"throughput {stage.request_rate:,.2f} answers/s, {stage.tokens_per_second:,.1f} tokens/s out{counted}"
-    )
-    if stage.input_tokens:
-        each = stage.ok or 1
-        lines.append(
-            f"tokens per request: {stage.input_tokens / each:,.1f} in, {stage.output_tokens / each:,.1f} out (mean)"
-        )
+    lines += _rate_lines(stage)
     if stage.goodput is not None:
         good = stage.goodput
         lines.append(f"goodput {100 * good.share:.1f} %, {good.rate:,.2f}/s within {good.goals}")
@@ -68,6 +57,29 @@ def stage_lines(stage: StageResult, width: int = 100) -> list[str]:
         lines.append(f"{error.count:,} × {error.kind}: {'; '.join(error.messages)}")
     lines += _client_lines(stage)
     return [part for line in lines for part in _folded(line, width)]
+
+
+def _rate_lines(stage: StageResult) -> list[str]:
+    counted = "" if stage.counted_by == "usage" else f" (counted by {stage.counted_by}: the server sends no usage)"
+    if stage.concurrency is not None:
+        peak = f" of {stage.concurrency}"
+    else:
+        peak = f" (most {max((one.in_flight for one in stage.timeline), default=0.0):,.0f})"
+    # A number of requests takes longer to be answered than to be sent: the two rates cannot be compared then.
+    rate = "" if stage.rate is None or stage.requests is not None else f" of {stage.rate:g}/s"
+    lines = [
+        f"in flight {stage.in_flight:,.1f}{peak}, sent {stage.sent_rate:,.2f}/s{rate}",
+        f"throughput {stage.request_rate:,.2f} answers/s, {stage.tokens_per_second:,.1f} tokens/s out{counted}",
+    ]
+    if stage.input_tokens:
+        lines[-1] += f", {stage.input_tokens_per_second:,.1f} in"
+        each = stage.ok or 1
+        lines.append(
+            f"tokens per request: {stage.input_tokens / each:,.1f} in, {stage.output_tokens / each:,.1f} out (mean)"
+        )
+    if stage.tpot is not None and stage.tpot.p50 > 0:
+        lines.append(f"speed of one answer: {1 / stage.tpot.p50:,.1f} tokens/s after its first token (median)")
+    return lines
 
 
 def _client_lines(stage: StageResult) -> list[str]:
@@ -84,12 +96,23 @@ def _client_lines(stage: StageResult) -> list[str]:
     return [f"client: {', '.join(facts)}", f"VERDICT: {verdict.text}", *reasons]
 
 
+def _columns(one: Distribution) -> dict[str, str]:
+    """Return the cells of a distribution by the names of their columns."""
+    return {
+        "mean": ms(one.mean),
+        **{name: ms(value) for name, value in one.percentiles.items()},
+        "max": ms(one.max),
+    }
+
+
 def _times(rows: list[tuple[str, Distribution]], width: int) -> list[str]:
     """Return the distributions as a table, or one below the other where that is too wide."""
-    table = [["", *_COLUMNS]]
-    table += [[name, *(ms(getattr(one, column)) for column in _COLUMNS)] for name, one in rows]
+    cells = [(name, _columns(one)) for name, one in rows]
+    if not cells:
+        return []
+    table = [["", *cells[0][1]], *([name, *columns.values()] for name, columns in cells)]
     sizes = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
-    if rows and sum(sizes) + 2 * len(_COLUMNS) <= width:
+    if sum(sizes) + 2 * (len(sizes) - 1) <= width:
         return [
             "  ".join(
                 [row[0].ljust(sizes[0]), *(cell.rjust(size) for cell, size in zip(row[1:], sizes[1:], strict=True))]
@@ -98,8 +121,8 @@ def _times(rows: list[tuple[str, Distribution]], width: int) -> list[str]:
         ]
     return [
         line
-        for name, one in rows
-        for line in (f"{name}:", *(f"  {column:<5}{ms(getattr(one, column))}" for column in _COLUMNS))
+        for name, columns in cells
+        for line in (f"{name}:", *(f"  {column:<5}{value}" for column, value in columns.items()))
     ]
 
 
@@ -196,10 +219,13 @@ def _stage_html(stage: StageResult) -> str:
         ("failed", f"{stage.failed:,}"),
         ("measured", duration(stage.seconds)),
         ("in flight", f"{stage.in_flight:,.1f}" + (f" of {stage.concurrency}" if stage.concurrency else "")),
-        ("sent", f"{stage.sent_rate:,.2f}/s" + (f" of {stage.rate:g}/s" if stage.rate else "")),
+        ("sent", f"{stage.sent_rate:,.2f}/s" + (f" of {stage.rate:g}/s" if stage.rate and not stage.requests else "")),
         ("answers a second", f"{stage.request_rate:,.2f}"),
-        ("tokens a second", f"{stage.tokens_per_second:,.1f}"),
+        ("tokens a second out", f"{stage.tokens_per_second:,.1f}"),
+        ("tokens a second in", f"{stage.input_tokens_per_second:,.1f}"),
     ]
+    if stage.unsent:
+        facts.append(("never sent", f"{stage.unsent:,}"))
     if stage.goodput is not None:
         facts.append(("goodput", f"{100 * stage.goodput.share:.1f} %, {stage.goodput.rate:,.2f}/s"))
     parts = [f"<h1>{html.escape(stage.load)}</h1>", _verdict_html(stage), facts_list(facts), _times_html(stage)]
@@ -230,14 +256,15 @@ def _verdict_html(stage: StageResult) -> str:
 
 
 def _times_html(stage: StageResult) -> str:
-    head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-    rows = [(name, getattr(stage, field)) for name, field in _ROWS]
+    rows = [(name, _columns(one)) for name, field in _ROWS if (one := getattr(stage, field)) is not None]
+    if not rows:
+        return ""
+    head = "".join(f"<th>{column}</th>" for column in rows[0][1])
     body = "".join(
-        f"<tr><th>{name}</th>{''.join(f'<td>{ms(getattr(one, column))}</td>' for column in _COLUMNS)}</tr>"
-        for name, one in rows
-        if one is not None
+        f"<tr><th>{name}</th>{''.join(f'<td>{value}</td>' for value in columns.values())}</tr>"
+        for name, columns in rows
     )
-    return f'<div class="plot"><table class="times"><tr><th></th>{head}</tr>{body}</table></div>' if body else ""
+    return f'<div class="plot"><table class="times"><tr><th></th>{head}</tr>{body}</table></div>'
 
 
 def _time_plots(stage: StageResult) -> list[str]:

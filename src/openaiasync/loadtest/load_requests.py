@@ -13,7 +13,7 @@ from ..core.codec.endpoint import Endpoint, Request
 from ..engine.engine import Engine
 from ..errors import ConfigurationError
 
-__all__ = ["Workload", "fixed_prompt", "rows_of_file", "synthetic_prompts"]
+__all__ = ["Workload", "endpoint_named", "fixed_prompt", "rows_of_file", "synthetic_prompts", "with_random_limit"]
 
 _PROMPTS = ("chat", "completion", "response", "embedding")
 # Common English words: nearly all vocabularies have each of them, with the blank before it, as one token.
@@ -87,18 +87,41 @@ def fixed_prompt(endpoint: Endpoint, prompt: str) -> Callable[[int], dict[str, A
     return lambda number: fields
 
 
-def synthetic_prompts(endpoint: Endpoint, tokens: tuple[int, int], seed: int = 0) -> Callable[[int], dict[str, Any]]:
+def synthetic_prompts(
+    endpoint: Endpoint, tokens: tuple[int, int], seed: int = 0, *, prefix: int = 0
+) -> Callable[[int], dict[str, Any]]:
     """Return requests with prompts of random words, about `tokens` (least, most) tokens long.
 
-    Prompts differ from their first word, so that a cache of prefixes does not help. Equal seeds give equal prompts.
+    Prompts differ from their first word, so that a cache of prefixes does not help, unless all of them begin with the
+    same `prefix` tokens. Equal seeds give equal prompts.
     """
     least, most = tokens
+    common = random.Random(f"prefix {seed}").choices(_WORDS, k=prefix)
 
     def fields(number: int) -> dict[str, Any]:
-        draw = random.Random(seed * 1_000_003 + number)
-        return _prompt_fields(endpoint, " ".join(draw.choices(_WORDS, k=draw.randint(least, most))))
+        draw = _drawing(seed, number)
+        return _prompt_fields(endpoint, " ".join([*common, *draw.choices(_WORDS, k=draw.randint(least, most))]))
 
     return fields
+
+
+def with_random_limit(
+    fields: Callable[[int], dict[str, Any]], name: str, tokens: tuple[int, int], seed: int = 0
+) -> Callable[[int], dict[str, Any]]:
+    """Return the same requests with a random limit (least, most) on the tokens of their answers, in the field `name`.
+
+    Requests that have the field keep theirs. Equal seeds give equal limits.
+    """
+
+    def limited(number: int) -> dict[str, Any]:
+        return {name: _drawing(seed, -1 - number).randint(*tokens), **fields(number)}
+
+    return limited
+
+
+def _drawing(seed: int, number: int) -> random.Random:
+    """Return the source of random numbers of one request."""
+    return random.Random(seed * 1_000_003 + number)
 
 
 def rows_of_file(path: str) -> Callable[[int], dict[str, Any]]:

@@ -345,6 +345,10 @@ def _has_delta(delta: Any) -> bool:
 def kind_of(error: OpenAIError) -> tuple[str, str]:
     """Return the kind of a failed request and the words of the server, or of the network."""
     words = error.message if isinstance(error, APIError) else str(error)
+    meta = error.meta
+    if meta is not None:
+        words = words.removeprefix(f"{meta.request.method} {meta.url}: ")
+    words = words.removesuffix("; `.partial` holds the answer so far")
     said = as_object(error.body if isinstance(error, APIError) else None).get("message")
     if isinstance(said, str):
         words = said  # without the URL, the attempts and the time, which differ from error to error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from .samples import Distribution, Samples
+from .samples import USUAL, Distribution, Samples
 from .verdict import ClientLoad, Verdict
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Goals",
     "Goodput",
     "Measured",
+    "RequestRecord",
     "StageRecorder",
     "StageResult",
     "TimelineBucket",
@@ -88,6 +90,36 @@ class Measured(msgspec.Struct, kw_only=True, gc=False):
     words: str = ""
 
 
+class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The figures of one request, as a line of a file. Times are in seconds."""
+
+    load: str
+    """The load of its stage."""
+    due: float
+    """When it was to be sent, from the start of the stage."""
+    measured: bool
+    """False during ramp and warm-up."""
+    late: float = 0.0
+    """How late the client was, by its own fault."""
+    queued: float = 0.0
+    """How long it waited for a slot of ``max_in_flight``."""
+    ttft: float | None = None
+    """From the instant at which it was due to its first token."""
+    latency: float = 0.0
+    """From the instant at which it was due to the end of its answer, or of its failure."""
+    chunks: int = 0
+    """Events with tokens."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    """Tokens by the server's count; `None` without one."""
+    gaps: list[float] = []
+    """Times between its chunks."""
+    error: str = ""
+    """The kind of the error of a failed request."""
+    message: str = ""
+    """The words of the server, or of the network."""
+
+
 class ErrorCount(msgspec.Struct, kw_only=True):
     """Failed requests of one kind."""
 
@@ -135,6 +167,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     """The load in words, such as ``concurrency 32`` or ``rate 10/s``."""
     concurrency: int | None = None
     rate: float | None = None
+    requests: int | None = None
+    """The number of requests after which the stage ended; `None`: it ended by time."""
     max_in_flight: int | None = None
     seconds: float = 0.0
     """Length of the measured window."""
@@ -142,6 +176,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     failed: int = 0
     unfinished: int = 0
     """Requests that were given up at the end."""
+    unsent: int = 0
+    """Requests of an open loop's schedule that this client was too slow to send."""
     errors: list[ErrorCount] = []
     in_flight: float = 0.0
     """Achieved concurrency: requests under way, averaged over the window."""
@@ -157,6 +193,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     ``"mixed"``."""
     tokens_per_second: float = 0.0
     """Output tokens received per second of the window."""
+    input_tokens_per_second: float = 0.0
+    """Input tokens, of requests whose first token was received in the window, per second of it."""
     ttft: Distribution | None = None
     itl: Distribution | None = None
     """Time between two chunks."""
@@ -232,10 +270,18 @@ class StageRecorder:
     The window of its rates is from `measure_from` to `measure_to` (`None`: to the end of the last request).
     """
 
-    def __init__(self, start: float, measure_from: float, goals: Goals, measure_to: float | None = None) -> None:
+    def __init__(
+        self,
+        start: float,
+        measure_from: float,
+        goals: Goals,
+        measure_to: float | None = None,
+        percentiles: Sequence[float] = USUAL,
+    ) -> None:
         self.measure_from: float = measure_from
         self.measure_to: float | None = measure_to
         self.goals: Goals = goals
+        self.percentiles: Sequence[float] = percentiles
         self.ok: int = 0
         self.failed: int = 0
         self.unfinished: int = 0
@@ -245,6 +291,7 @@ class StageRecorder:
         self.good_in_window: int = 0
         self.busy: float = 0.0
         self.tokens_in_window: float = 0.0
+        self.input_in_window: int = 0
         self.input_tokens: int = 0
         self.output_tokens: int = 0
         self.with_usage: int = 0
@@ -271,6 +318,24 @@ class StageRecorder:
     def close_window(self, at: float) -> None:
         """End the window now, as the stage was stopped."""
         self.measure_to = at if self.measure_to is None else min(self.measure_to, at)
+
+    def record(self, load: str, one: Measured, gaps: list[float]) -> RequestRecord:
+        """Return the figures of a request that has ended, to the microsecond."""
+        return RequestRecord(
+            load=load,
+            due=round(one.due - self.timeline.start, 6),
+            measured=one.due >= self.measure_from,
+            late=round(one.late, 6),
+            queued=round(one.queued, 6),
+            ttft=None if one.first is None else round(one.first - one.due, 6),
+            latency=round(one.end - one.due, 6),
+            chunks=one.chunks,
+            input_tokens=one.input,
+            output_tokens=one.output,
+            gaps=[round(gap, 6) for gap in gaps],
+            error=one.kind,
+            message=one.words,
+        )
 
     def add(self, one: Measured, gaps: list[float]) -> None:
         """Count a request that has ended; `gaps` are the seconds between its chunks."""
@@ -339,6 +404,8 @@ class StageRecorder:
         first, last = one.first, one.last
         if first is None or last is None:
             first = last = one.end
+        if self._in_window(first):
+            self.input_in_window += one.input or 0
         if last > first:
             self.tokens_in_window += tokens * max(0.0, min(last, end) - max(first, self.measure_from)) / (last - first)
         elif self._in_window(last):
@@ -389,11 +456,12 @@ class StageRecorder:
             output_tokens=self.output_tokens,
             counted_by=counted_by,
             tokens_per_second=self.tokens_in_window / seconds,
-            ttft=self.ttft.summary(),
-            itl=self.itl.summary(),
-            tpot=self.tpot.summary(),
-            latency=self.latency.summary(),
-            queued=self.queued.summary(),
+            input_tokens_per_second=self.input_in_window / seconds,
+            ttft=self.ttft.summary(self.percentiles),
+            itl=self.itl.summary(self.percentiles),
+            tpot=self.tpot.summary(self.percentiles),
+            latency=self.latency.summary(self.percentiles),
+            queued=self.queued.summary(self.percentiles),
             goodput=goodput,
             curves={name: values.curve() for name, values in samples.items() if values.count},
             timeline=self.timeline.finished(),

@@ -13,9 +13,9 @@ import contextlib
 import functools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -27,14 +27,16 @@ from ..transport.tcp import TcpTransport
 from ..transport.timed import TimedExchange
 from .load_requests import Workload
 from .receipt import Received, kind_of, open_answer
-from .results import Goals, Measured, StageRecorder, StageResult
-from .samples import Distribution
+from .results import Goals, Measured, RequestRecord, StageRecorder, StageResult
+from .samples import USUAL, Distribution
 from .schedule import Arrivals, arrivals, worker_starts
 from .verdict import ClientMonitor, judge
 
 __all__ = ["Load", "LoadTest"]
 
 _FAILED_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds that a worker waits after failures: a dead server fails at once
+_GRACE = 0.25  # seconds after the end of the measurement in which overdue requests are still sent
+_SPARE_FILES = 64  # open files that are left for everything except connections
 _BATCH = 8  # overdue requests that are sent without a turn of the event loop in between
 
 
@@ -62,7 +64,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `ConfigurationError` if this is not a load."""
+        """Raise `ConfigurationError` if this is not a load, or needs more connections than this process may open."""
         if (self.concurrency is None) == (self.rate is None):
             raise ConfigurationError("a load needs either a concurrency or a rate")
         if self.duration is None and self.requests is None:
@@ -70,16 +72,33 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("concurrency", "rate", "max_in_flight", "duration", "requests"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise ConfigurationError(f"{name} must be above 0, not {value!r}")
+                raise ConfigurationError(f"{name} must be a finite number above 0, not {value!r}")
         for name in ("ramp", "warmup", "drain"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigurationError(f"{name} must be a number of seconds, not {getattr(self, name)!r}")
+
+        limit = connection_limit()
+        if limit is not None and (self.concurrency or 0) > limit:
+            raise ConfigurationError(
+                f"a concurrency of {self.concurrency:,} needs more connections than this process may open "
+                f"({limit:,}); raise its limit on open files (ulimit -n)"
+            )
 
     def __str__(self) -> str:
         if self.rate is not None:
             limit = f", at most {self.max_in_flight} in flight" if self.max_in_flight else ""
             return f"rate {self.rate:g}/s{limit}"
         return f"concurrency {self.concurrency}"
+
+
+def connection_limit() -> int | None:
+    """Return how many connections this process may have; `None` without a limit, and on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else max(1, soft - _SPARE_FILES)
 
 
 class LoadTest:
@@ -94,12 +113,14 @@ class LoadTest:
         workload: Workload,
         *,
         goals: Goals | None = None,
+        percentiles: Sequence[float] = USUAL,
+        on_request: Callable[[RequestRecord], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`percentiles` (from 0 to 100) are those of the report; `on_request` gets every request that has ended."""
         self._engine: Engine = engine_of(client)
-        self._workload = workload
-        self._goals = goals or Goals()
         self._clock = clock
+        self._setup = _Setup(workload, goals or Goals(), percentiles, on_request, clock)
         self._reached: Reached | None = None
         self._stage: _Stage | None = None
         self._sent = 0
@@ -122,7 +143,7 @@ class LoadTest:
         """Send one request and return its figures. Raises its `OpenAIError` instead of counting it."""
         now = self._clock()
         one = Measured(due=now, sent=now)
-        request = self._workload.request(self._open_engine(), self._sent)
+        request = self._setup.workload.request(self._open_engine(), self._sent)
         self._sent += 1
         await (await open_answer(self._open_engine(), request, self._clock)).read(one)
         return one
@@ -133,7 +154,7 @@ class LoadTest:
         `on_progress` is called about twice a second with the recorder and the number of requests under way.
         """
         load.check()
-        stage = self._stage = _Stage(self._open_engine(), self._workload, load, self._goals, self._clock, self._sent)
+        stage = self._stage = _Stage(self._open_engine(), self._setup, load, self._sent)
         if self.stopped:
             stage.stop()
         try:
@@ -158,26 +179,39 @@ def _median(one: Distribution | None) -> float | None:
     return None if one is None else one.p50
 
 
+class _Setup(NamedTuple):
+    """What all stages of a load test have in common."""
+
+    workload: Workload
+    goals: Goals
+    percentiles: Sequence[float]
+    on_request: Callable[[RequestRecord], None] | None
+    clock: Callable[[], float]
+
+
 class _Stage:
     """One load under way."""
 
-    def __init__(
-        self, engine: Engine, workload: Workload, load: Load, goals: Goals, clock: Callable[[], float], number: int
-    ) -> None:
-        self._engine, self._workload, self._load, self._clock = engine, workload, load, clock
+    def __init__(self, engine: Engine, setup: _Setup, load: Load, number: int) -> None:
+        self._engine, self._setup, self._load, self._clock = engine, setup, load, setup.clock
         self.number = number
-        self._start = clock()
+        self._start = self._clock()
         self._measure_from = self._start + load.ramp + load.warmup
         timed = load.duration is not None and load.requests is None
         measure_to = self._measure_from + (load.duration or 0.0) if timed else None
-        self._recorder = StageRecorder(self._start, self._measure_from, goals, measure_to)
-        self._monitor = ClientMonitor(clock)
+        self._recorder = StageRecorder(self._start, self._measure_from, setup.goals, measure_to, setup.percentiles)
+        self._monitor = ClientMonitor(self._clock)
         self._stopped = asyncio.Event()
         self._over = False  # nothing more is sent
-        self._due = 0  # measured requests so far
+        self._due = 0.0  # measured requests so far
+        self._held_back = False  # a request had to wait for a slot
+        self._unsent = 0.0  # those of the schedule that are never sent
         self._fault: BaseException | None = None
         self._under_way: dict[asyncio.Task[Any], Measured] = {}
-        self._slots = None if load.max_in_flight is None else asyncio.Semaphore(load.max_in_flight)
+        # Without files a process cannot even import: an open loop stops before that, and the verdict names the limit.
+        limits = [one for one in (load.max_in_flight, connection_limit()) if one is not None]
+        self._most: int | None = min(limits, default=None)
+        self._slots = None if self._most is None or load.rate is None else asyncio.Semaphore(self._most)
         self._arrived: deque[tuple[Received, Measured]] = deque()
         self._arrival, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()
@@ -219,7 +253,9 @@ class _Stage:
             load=str(load),
             concurrency=load.concurrency,
             rate=load.rate,
+            requests=load.requests,
             max_in_flight=load.max_in_flight,
+            unsent=round(self._unsent),
             client=client,
             interrupted=self._stopped.is_set(),
         )
@@ -233,7 +269,8 @@ class _Stage:
             gap=_median(result.itl),
             rate=expected,
             sent_rate=result.sent_rate,
-            held_back=result.queued is not None,
+            held_back=self._held_back,
+            most_connections=self._most if self._held_back and self._most != load.max_in_flight else None,
         )
         return result
 
@@ -252,6 +289,7 @@ class _Stage:
 
     async def _open(self) -> None:
         load, behind = self._load, 0
+        end = None if load.duration is None else self._measure_from + load.duration
         for offset in arrivals(load.rate or 1.0, kind=load.arrivals, ramp=load.ramp, seed=load.seed):
             due = self._start + offset
             if not self._wanted(due):
@@ -261,9 +299,14 @@ class _Stage:
                 await asyncio.sleep(0)
             if self._over:
                 break
+            if end is not None and self._clock() > end + _GRACE:
+                # Too late: what is still due would be sent after the end, however long that takes.
+                self._unsent = 1 + (load.rate or 0.0) * (end - due)
+                self._due += self._unsent - 1
+                break
             self._spawn(Measured(due=due))
-        if load.duration is not None and load.requests is None:
-            await self._until(self._measure_from + load.duration)
+        if end is not None and load.requests is None:
+            await self._until(end)
 
     async def _closed(self) -> None:
         load = self._load
@@ -326,6 +369,7 @@ class _Stage:
         one.late = max(0.0, began - one.due)
         slots = self._slots
         if slots is not None and slots.locked():
+            self._held_back = True
             async with slots:
                 one.queued = self._clock() - began
                 await self._exchange(one, number)
@@ -335,7 +379,7 @@ class _Stage:
 
     async def _exchange(self, one: Measured, number: int) -> None:
         try:
-            request = self._workload.request(self._engine, number)
+            request = self._setup.workload.request(self._engine, number)
             one.sent = self._clock()
             received = await open_answer(self._engine, request, self._clock)
             one.end = received.end
@@ -348,7 +392,7 @@ class _Stage:
         except OpenAIError as error:
             one.kind, one.words = kind_of(error)
             one.end = self._clock()
-            self._recorder.add(one, [])
+            self._add(one, [])
 
     async def _read_arrived(self) -> None:
         """Decode what has arrived, one answer after the other."""
@@ -365,7 +409,12 @@ class _Stage:
             gaps = await received.read(one)
         except OpenAIError as error:
             one.kind, one.words = kind_of(error)
+        self._add(one, gaps)
+
+    def _add(self, one: Measured, gaps: list[float]) -> None:
         self._recorder.add(one, gaps)
+        if self._setup.on_request is not None:
+            self._setup.on_request(self._recorder.record(str(self._load), one, gaps))
 
     # ---------------------------------------------------------------- the end
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import floor, log2
 
 import msgspec
 
-__all__ = ["Distribution", "Samples"]
+__all__ = ["USUAL", "Distribution", "Samples"]
+
+USUAL = (50.0, 90.0, 95.0, 99.0)
+"""The percentiles of a report."""
 
 EXACT = 8192  # values that are kept one by one
 _STEPS = 256  # buckets for each factor of two
@@ -22,12 +25,16 @@ class Distribution(msgspec.Struct, kw_only=True):
 
     count: int
     mean: float
+    std: float = 0.0
+    """The standard deviation."""
     min: float
     p50: float
     p90: float
     p95: float
     p99: float
     max: float
+    percentiles: dict[str, float] = {}
+    """The percentiles that the report shows, by name, such as ``"p99.9"``."""
 
 
 class Samples:
@@ -37,13 +44,14 @@ class Samples:
     number. Mean, minimum and maximum stay exact.
     """
 
-    __slots__ = ("_buckets", "_exact", "_sorted", "count", "largest", "smallest", "total")
+    __slots__ = ("_buckets", "_exact", "_sorted", "_squares", "count", "largest", "smallest", "total")
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.count: int = 0
         self.total: float = 0.0
         self.smallest: float = math.inf
         self.largest: float = -math.inf
+        self._squares = 0.0
         self._exact: array[float] | None = array("d")
         self._sorted = False
         self._buckets: Counter[int] = Counter()
@@ -61,6 +69,7 @@ class Samples:
             return
         self.count += len(added)
         self.total += math.fsum(added)
+        self._squares += sum([value * value for value in added])
         self.smallest = min(self.smallest, min(added))
         self.largest = max(self.largest, max(added))
         if exact is not None:
@@ -76,7 +85,7 @@ class Samples:
         """Return the smallest value that at least this share of all values does not exceed; NaN without values."""
         if not self.count:
             return math.nan
-        rank = min(max(1, math.ceil(share * self.count)), self.count)
+        rank = min(max(1, math.ceil(round(share * self.count, 9))), self.count)  # 0.999 × 1000 is above 999
         exact = self._exact
         if exact is not None:
             if not self._sorted:
@@ -95,13 +104,27 @@ class Samples:
         """The arithmetic mean; NaN without values."""
         return self.total / self.count if self.count else math.nan
 
-    def summary(self) -> Distribution | None:
-        """Return the usual percentiles; `None` without values."""
+    @property
+    def std(self) -> float:
+        """The standard deviation; NaN without values."""
+        return math.sqrt(max(0.0, self._squares / self.count - self.mean**2)) if self.count else math.nan
+
+    def summary(self, percentiles: Sequence[float] = USUAL) -> Distribution | None:
+        """Return the mean, the usual percentiles and the given ones (from 0 to 100); `None` without values."""
         if not self.count:
             return None
-        p50, p90, p95, p99 = map(self.quantile, (0.5, 0.9, 0.95, 0.99))
+        p50, p90, p95, p99 = (self.quantile(percent / 100) for percent in USUAL)
         return Distribution(
-            count=self.count, mean=self.mean, min=self.smallest, p50=p50, p90=p90, p95=p95, p99=p99, max=self.largest
+            count=self.count,
+            mean=self.mean,
+            std=self.std,
+            min=self.smallest,
+            p50=p50,
+            p90=p90,
+            p95=p95,
+            p99=p99,
+            max=self.largest,
+            percentiles={f"p{percent:g}": self.quantile(percent / 100) for percent in percentiles},
         )
 
     def curve(self, points: int = 100) -> list[float]:

@@ -129,6 +129,7 @@ def judge(
     rate: float | None = None,
     sent_rate: float | None = None,
     held_back: bool = False,
+    most_connections: int | None = None,
 ) -> Verdict:
     """Return the verdict on a client by the medians (seconds) that it measured.
 
@@ -136,7 +137,7 @@ def judge(
     between two chunks, which only the event loop does. Medians below 3 ms are not compared.
 
     `rate` is the asked rate of an open loop and `sent_rate` the achieved one, in requests per second; `held_back` says
-    that a limit on requests in flight kept requests back.
+    that a limit on requests in flight kept requests back, and `most_connections` that this was the process's own limit.
     """
     limits: list[str] = []
     strains: list[str] = []
@@ -162,6 +163,8 @@ def judge(
             (limits if share >= _DOMINANT else strains).append(text)
     if rate is not None and sent_rate is not None and not held_back and sent_rate < rate * _SHORT_OF_RATE:
         limits.append(f"it sent {sent_rate:,.1f} of {rate:,.1f} requests/s")
+    if most_connections is not None:
+        limits.append(f"it may open only {most_connections:,} connections (ulimit -n), for which requests had to wait")
     if limits:
         text = "The client was the bottleneck: the server may be better than these figures."
         return Verdict(level="client", text=text, reasons=limits + strains)
