@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from pathlib import Path
@@ -529,6 +530,37 @@ def test_record_and_replay(tmp_path: Path) -> None:
             answer = await wire.call("POST", "/v1/chat/completions", missing)
             assert answer.status == 501
             assert "unheard of" in answer.error()["message"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("field", ["Authorization", "api-key", "x-api-key"])
+def test_the_key_of_a_client_is_not_recorded(field: str, tmp_path: Path) -> None:
+    """Even if its request repeats it: plain, in base64, in hexadecimal digits, and in the upstream's echo."""
+
+    async def main() -> None:
+        path = tmp_path / "session.jsonl"
+        key = "sk-alice-of-this-test-0123"
+        forms = [key, base64.b64encode(b"u:" + key.encode()).decode(), key.encode().hex()]
+        body = {"model": "m", "messages": [{"role": "user", "content": "my keys: " + " ".join(forms)}]}
+        async with FakeServer() as upstream:
+            upstream.when(path="/models").reply(json={"object": "list", "data": []}, times=None)
+            upstream.reply(lambda request: request.text, times=None)
+            fields = {field: f"Bearer {key}" if field == "Authorization" else key}
+            keyed = FrontUpstream(upstream.url, "sk-upstream")
+            async with fronting(keyed, record=path, keys=[ClientKey("alice", key)]) as (_, _, wire):
+                answer = await wire.call("POST", "/v1/chat/completions", body, fields)
+                assert key in answer.json()["choices"][0]["message"]["content"]  # what passes is not changed
+                other = await wire.call("POST", "/v1/chat/completions", chat(), fields)
+                assert other.status == 200
+            chats = [one for one in upstream.requests if one.method == "POST"]
+            assert len(chats) == 2
+            assert key not in str([one.headers.raw_pairs() for one in chats])
+        recorded = path.read_text(encoding="utf-8")
+        for form in forms:
+            assert form not in recorded
+            assert form[8:-8] not in recorded
+        assert "my keys: [key] " in recorded
 
     run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from openaiasync.errors import BadRequestError, InternalServerError
 from openaiasync.testing import Cassette, CassetteError, FakeAnswer, FakeTransport, RecordingTransport
 from openaiasync.transport.base import AttemptTimeouts, Credentials, Origin, TransportRequest
 from openaiasync.transport.cassette import RecordMode
+from openaiasync.transport.scrubber import Scrubber
 from scripted import CHAT as ANSWER
 from scripted import chunk
 
@@ -366,6 +368,83 @@ def test_no_key_of_our_client_is_recorded(body: str, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert [key for key in [*keys.values(), "cookie-of-the-server"] if key in text] == []
     assert "[key]" in text
+
+
+SPELLED = {
+    "chat": (lambda text: {"choices": [{"index": 0, "delta": {"content": text}}]}),
+    "second choice": (lambda text: {"choices": [{"index": 1, "delta": {"reasoning_content": text}}]}),
+    "tool call": (
+        lambda text: {
+            "choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "function": {"arguments": text}}]}}]
+        }
+    ),
+    "completion": (lambda text: {"choices": [{"index": 0, "text": text}]}),
+    "response": (
+        lambda text: {"type": "response.output_text.delta", "item_id": "msg_1", "content_index": 0, "delta": text}
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [1, 5, 19, 30])
+@pytest.mark.parametrize("form", SPELLED)
+def test_a_key_that_a_model_spells_is_not_recorded(form: str, size: int) -> None:
+    """Over any number of events, plain or in base64; times and number of the events, and other texts, stay."""
+    spelled = f"The key is {KEY}, or {base64.b64encode(KEY.encode()).decode()}, and xai-{'0a' * 10} of somebody."
+    event = SPELLED[form]
+
+    def encoded(value: Any) -> bytes:
+        return b"event: x\ndata: " + json.dumps(value).encode() + b"\n\n"
+
+    other = encoded({"choices": [{"index": 3, "delta": {"content": "another choice"}}], "id": "one"})
+    last = b"data: [DONE]\n\n"
+    given: list[bytes] = []
+    for at in range(0, len(spelled), size):
+        given += [encoded(event(spelled[at : at + size])), other]
+    scrubber = Scrubber(fields=[("Authorization", f"Bearer {KEY}")])
+    cleaned = scrubber.events([*given, last])
+    assert len(cleaned) == len(given) + 1
+    assert cleaned[1::2] == [other] * (len(given) // 2)
+    assert cleaned[-1] == last
+
+    def text_of(value: Any) -> str:
+        if isinstance(value, dict):
+            names = ("content", "reasoning_content", "arguments", "text", "delta", "choices", "tool_calls", "function")
+            return "".join(text_of(value[name]) for name in names if name in value)
+        return "".join(map(text_of, value)) if isinstance(value, list) else str(value)
+
+    texts = [text_of(json.loads(one.partition(b"data: ")[2])) for one in cleaned[:-1:2]]
+    assert "".join(texts).startswith("The key is [key], or ")
+    assert "".join(texts).endswith("and [redacted] of somebody.")
+    joined = b"".join(cleaned).decode()
+    assert KEY not in "".join(texts) + joined
+    assert base64.b64encode(KEY.encode()).decode()[:-4] not in "".join(texts) + joined
+
+
+def test_a_stream_without_secrets_is_recorded_as_it_is() -> None:
+    """Byte for byte, whatever its events are; so are identifiers, of which every event repeats the same."""
+    events = [
+        b'data: {"id": "chatcmpl-1",  "choices": [{"index": 0, "delta": {"content": "my password"}}]}\n\n',
+        b": a comment\n\n",
+        b'event: a\ndata: {"delta": \ndata: 1}\n\n',
+        b'data: {"delta": ["a", {"b": ["c"]}], "choices": [1, null, {"text": "x"}]}\n\n',
+        b"data: [1, 2]\n\n",
+        b"data: nonsense\n\n",
+        b'data: {"id": "chatcmpl-1",  "choices": [{"index": 0, "delta": {"content": " is long"}}]}\r\n\r\n',
+        b"data: " + b"[" * 100_000 + b"\n\n",
+        b"data: [DONE]\n\n",
+    ]
+    assert Scrubber(fields=[("Authorization", f"Bearer {KEY}")]).events(events) == events
+
+
+def test_texts_of_many_events_are_scrubbed_in_linear_time() -> None:
+    """They are joined once."""
+    scrubber = Scrubber(fields=[("Authorization", f"Bearer {KEY}")])
+
+    def work(size: int) -> None:
+        event = b"data: " + json.dumps(SPELLED["chat"]("word ")).encode() + b"\n\n"
+        assert scrubber.events([event] * size) == [event] * size
+
+    assert_linear(work, 1_500)
 
 
 def test_uploads_are_recorded_and_sent(tmp_path: Path) -> None:

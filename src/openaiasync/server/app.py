@@ -461,7 +461,7 @@ class Server:
         given = context.header(b"authorization")
         scheme, _, key = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer":
-            key = context.header(b"api-key") or b""
+            key = context.header(b"api-key") or context.header(b"x-api-key") or b""
         identity = await self.authenticate(key.strip().decode("latin-1") or None, context)
         context.identity = identity
         if identity is not None and identity is not False:
@@ -520,7 +520,7 @@ def _check_limits(**limits: float | None) -> None:
 
 
 def _caller(context: RequestContext) -> bytes:
-    return context.header(b"authorization") or context.header(b"api-key") or b""
+    return context.header(b"authorization") or context.header(b"api-key") or context.header(b"x-api-key") or b""
 
 
 resolve_annotations(__name__)

@@ -12,7 +12,8 @@ import contextlib
 import copy
 import re
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 import msgspec
 
@@ -29,7 +30,7 @@ from .canonical import StoredRequest, below_base, store_request
 from .cassette import Cassette, Interaction, StoredFailure, StoredResponse, stored_body, stored_piece
 from .scrubber import Scrubber
 
-__all__ = ["RecordingTransport"]
+__all__ = ["RecordingTransport", "sender_fields"]
 
 MAX_ANSWER = 256 << 20  # bytes of an answer that is recorded; a larger one passes and is not
 _MAX_RATIO = 1000
@@ -38,6 +39,9 @@ _EMPTY_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")  # the end of an event (WHATWG 
 # Failures of the recording machine rather than of the server. They are raised and not recorded.
 _LOCAL = frozenset({"dns", "refused", "tls", "proxy", "closed", "upload", "stuck"})
 _LOCAL_CLOCKS = frozenset({"queue", "connect"})
+
+sender_fields: Final[ContextVar[Sequence[tuple[str, str]]]] = ContextVar("openaiasync_sender_fields", default=())
+"""Header fields of the client whose request is sent on, where they are not sent: their secrets are not recorded."""
 
 
 class _Typed(msgspec.Struct):
@@ -76,7 +80,9 @@ class RecordingTransport:
             request.body, request.length = body, len(body)
         fields = _fields_of(request)
         sent = request.target.partition("?")[2]
-        scrubber = Scrubber(request.credentials, fields=fields, query=sent, texts=self.cassette.secrets)
+        scrubber = Scrubber(
+            request.credentials, fields=[*fields, *sender_fields.get()], query=sent, texts=self.cassette.secrets
+        )
 
         def look_up() -> tuple[StoredRequest, Interaction | None]:
             path, query = below_base(request.origin, request.target, self._base_urls)
@@ -278,7 +284,7 @@ def _store_body(
     """Set the body of the stored response, or its pieces.
 
     JSON, and a body with a length, is stored whole, however the network split it. Events are reassembled, so that each
-    piece is readable text, and no key is split between two.
+    piece is readable text, and scrubbed together.
     """
     whole = b"".join([piece for _, piece in arrived])
     events = fields.get("content-type", "").startswith("text/event-stream") or looks_like_events(whole[:64])
@@ -288,8 +294,12 @@ def _store_body(
         return
     stored.pieces = []
     before = 0.0
-    for at, piece in _by_event(arrived, whole) if events and whole else arrived:
-        clean = scrubber.body(piece)
+    if events and whole:
+        arrived = _by_event(arrived, whole)
+        cleaned = scrubber.events([piece for _, piece in arrived])
+    else:
+        cleaned = [scrubber.body(piece) for _, piece in arrived]
+    for (at, _), clean in zip(arrived, cleaned, strict=True):
         try:
             made: str | dict[str, str] = clean.decode()
         except UnicodeDecodeError:

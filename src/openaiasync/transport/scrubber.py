@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from ..core.model.headers import Headers
 from ..core.model.plain import is_dict, is_list
 from ..core.model.secrets import HIDDEN, Secret, Secrets, SecretSource, is_secret_name, of_fields, of_query
@@ -158,6 +160,31 @@ class Scrubber:
             return self._secrets.scrub(raw)
         return self.text(text).encode()
 
+    def events(self, events: Sequence[bytes]) -> list[bytes]:
+        """Return the events of a stream without secrets, even those that a model spells over several of them.
+
+        Where only the joined deltas of a text show a secret, the first of them gets the whole text, without the secret,
+        and the others nothing.
+        """
+        documents = [_document_in(event) for event in events]
+        texts: dict[tuple[Any, ...], list[tuple[int, Any, Any]]] = {}
+        for number, document in enumerate(documents):
+            if is_dict(document):
+                for place, holder, name in _deltas(document, _item_of(document), within=False):
+                    texts.setdefault(place, []).append((number, holder, name))
+        changed: set[int] = set()
+        for parts in texts.values():
+            given = [str(holder[name]) for _, holder, name in parts]
+            clean = self.text("".join(given))
+            if clean != "".join(map(self.text, given)):
+                for number, holder, name in parts:
+                    holder[name], clean = clean, ""
+                    changed.add(number)
+        return [
+            self.body(_with_document(event, documents[number]) if number in changed else event)
+            for number, event in enumerate(events)
+        ]
+
     def value(self, value: Any, depth: int = _DEEPEST) -> Any:
         """Return a JSON value without secrets, including the values of secret names and all values in ``headers``."""
         if isinstance(value, str):
@@ -192,3 +219,49 @@ class Scrubber:
             if lower not in _DROPPED and not is_secret_name(lower) and _ACCOUNT.search(lower) is None:
                 kept.append((lower, self.text(value)))
         return kept
+
+
+# ------------------------------------------------------------------------------------------------ texts in deltas
+
+_DATA: Final = re.compile(rb"^data:(.*)$", re.MULTILINE)
+_ITEM: Final = ("type", "item_id", "output_index", "content_index", "summary_index", "index")
+
+
+def _document_in(event: bytes) -> Any:
+    """Return the JSON value of an event with a single line of data, `None` for any other event."""
+    lines = _DATA.findall(event)
+    if len(lines) != 1:
+        return None
+    try:
+        return msgspec.json.decode(lines[0])
+    except (ValueError, RecursionError):
+        return None
+
+
+def _with_document(event: bytes, document: Any) -> bytes:
+    data = b"data: " + msgspec.json.encode(document)
+    return _DATA.sub(lambda _: data, event)
+
+
+def _item_of(document: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the properties that tell which text an event of the Responses API, or a similar one, adds to."""
+    return tuple(one if isinstance(one := document.get(name), str | int) else None for name in _ITEM)
+
+
+def _deltas(
+    value: dict[str, Any] | list[Any], place: tuple[Any, ...], *, within: bool, depth: int = 8
+) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """Yield the texts in ``delta``, and the ``text`` of a choice: the place, and the container and the name in it.
+
+    The place is the same in all events: items of a list are told apart by their ``index``, if they have one.
+    """
+    pairs: Iterable[tuple[Any, Any]] = value.items() if is_dict(value) else enumerate(value)
+    for name, one in pairs:
+        index = one.get("index") if is_dict(one) and is_list(value) else None
+        here = (*place, name if index is None else str(index))
+        inside = within or name == "delta"
+        if isinstance(one, str):
+            if inside or (name == "text" and "choices" in place):
+                yield here, value, name
+        elif depth and (is_dict(one) or is_list(one)):
+            yield from _deltas(one, here, within=inside, depth=depth - 1)

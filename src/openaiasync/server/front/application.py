@@ -52,7 +52,7 @@ _MAX_HEADS: Final = 1_000  # prepared heads, by path and header fields
 _LAST_EVENT: Final = 1.0  # seconds for a client to take the event that ends a broken stream
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
-_KEYS: Final = frozenset({b"authorization", b"api-key"})
+_KEYS: Final = frozenset({b"authorization", b"api-key", b"x-api-key"})
 _RATE_FIELDS: Final = (b"x-ratelimit-",)
 _CORS_FIELDS: Final = (b"access-control-",)
 # Operations without state on the server beside those that the client balances.
@@ -278,7 +278,7 @@ class Front(Server):
 
         These are the client's own key, where the upstreams get it, and the fronts that the request came through.
         """
-        passed = [name for name in (b"authorization", b"api-key") if name not in self._dropped]
+        passed = [name for name in (b"authorization", b"api-key", b"x-api-key") if name not in self._dropped]
         found = ((name, context.header(name)) for name in (*passed, b"via"))
         return {name.decode(): value.decode("latin-1") for name, value in found if value is not None} or None
 
@@ -333,6 +333,8 @@ class Front(Server):
         balanced = owner is None and (head.operation in _BALANCED or (not head.operation and model is not None))
         request = Request(head.shared if balanced else head.pinned, head.shared.path, body, summary.stream is True)
         request.headers = varying
+        if self._recording is not None:
+            self._recording.hide(context.headers, self._dropped)
         passage = Passage(self._state, context, caller, request, model=model, owner=owner, above=head.above)
         cacheable = self._state.cache is not None and head.operation in _CACHED
         if cacheable and (head.operation in _ALWAYS_EQUAL or is_repeatable(body)):

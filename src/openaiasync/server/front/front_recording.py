@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from ...errors import ConfigurationError
 from ...transport.base import Transport
 from ...transport.cassette import Cassette, CassetteError
-from ...transport.recording import RecordingTransport
+from ...transport.recording import RecordingTransport, sender_fields
 
 __all__ = ["REPLAYED", "FrontRecording"]
 
@@ -57,6 +57,14 @@ class FrontRecording:
             self._cassette = self._open()
         inner = None if self._transport is None else self._transport()
         return RecordingTransport(self._cassette, inner, base_urls=self.base_urls)
+
+    def hide(self, headers: Mapping[bytes, bytes], dropped: Collection[bytes]) -> None:
+        """Keep the secrets of fields that are not passed on out of the recording of the current task's request.
+
+        A request may repeat them in its body.
+        """
+        found = ((name, headers[name]) for name in dropped if name in headers)
+        sender_fields.set([(name.decode(), value.decode("latin-1")) for name, value in found])
 
     def close(self) -> None:
         """Write the last answers and close the file. Raises `CassetteError` if that fails."""

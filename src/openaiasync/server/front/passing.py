@@ -48,7 +48,7 @@ _OF_SERVER: Final = frozenset({b"date", b"server", b"alt-svc", b"strict-transpor
 _VARYING: Final = frozenset(
     {b"x-request-id", b"x-client-request-id", b"traceparent", b"tracestate", b"baggage", b"idempotency-key", b"cookie",
      b"range", b"if-range", b"if-none-match", b"if-match", b"x-stainless-retry-count", b"authorization", b"api-key",
-     b"x-forwarded-for"}
+     b"x-api-key", b"x-forwarded-for"}
 )  # fmt: skip
 
 _SPECIAL: Final = _OF_CONNECTION | _VARYING
