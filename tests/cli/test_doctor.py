@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from unittest import mock
 import pytest
 import trustme
 
+from openaiasync.cli import network_checks
 from openaiasync.cli.network_checks import Finding, check_network
 
 from .command import Answer, call, inside, refused, spied
@@ -276,6 +278,43 @@ def test_a_proxy_is_named() -> None:
     (proxy,) = [finding for finding in found if finding.name == "proxy"]
     assert f"127.0.0.1:{port}" in proxy.text
     assert KEY not in repr(found)
+
+
+def test_a_proxy_that_does_not_run() -> None:
+    """The advice is about the proxy, not about the server behind it."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    last = checked("http://127.0.0.1:9/v1", {"HTTP_PROXY": f"http://127.0.0.1:{port}"})[-1]
+    assert (last.name, last.state) == ("tcp", "failed")
+    assert "name 127.0.0.1 in NO_PROXY" in last.advice
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second address of this machine")
+def test_a_server_on_one_of_two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` often has an address on which the server does not listen: that is told, and is no failure."""
+
+    async def resolve(host: str, port: int) -> Finding:
+        return Finding("dns", "ok", "", data={"addresses": addresses})
+
+    monkeypatch.setattr(network_checks, "_resolve", resolve)
+    with spied() as (server, _):
+        addresses = ["127.0.0.2", "127.0.0.1"]
+        found = {one.name: one for one in checked(server.base_url, {})}
+        assert found["tcp"].state == "ok"
+        assert "127.0.0.2 port" in found["tcp"].text
+        addresses = ["127.0.0.2", "127.0.0.3"]
+        last = checked(server.base_url, {})[-1]
+    assert last.state == "failed"
+    assert last.text.count("connection refused") == 2
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"),
+    [("http://[::1]/v1/", "http://[::1]/v1"), ("https://example.org:8443/v1", "https://example.org:8443/v1")],
+)
+def test_the_address_is_shown_as_it_is_written(base: str, shown: str) -> None:
+    """Brackets stay, and no port is added."""
+    assert checked(base, {})[0].text == shown
 
 
 def test_clocks_that_differ() -> None:

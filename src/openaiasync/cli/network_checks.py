@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -58,12 +58,11 @@ async def check_network(base: str, environment: dict[str, str]) -> AsyncIterator
     yield resolved
     if resolved.state == "failed":
         return
-    for address in resolved.data["addresses"]:
-        connected = await _connect(address, target[1])
-        yield connected
-        if connected.state == "ok":
-            break
-    else:
+    connected = await _connect_to_any(resolved.data["addresses"], target[1])
+    if connected.state == "failed" and proxy is not None:
+        connected.advice = f"This is the proxy of an environment variable: unset it, or name {host} in NO_PROXY."
+    yield connected
+    if connected.state == "failed":
         return
     if proxy is not None:
         return  # the connection behind a proxy is checked by the requests themselves
@@ -88,7 +87,8 @@ def _parsed(base: str) -> tuple[SplitResult, int]:
 
 def _url_finding(url: SplitResult, port: int) -> Finding:
     path = url.path.rstrip("/")
-    shown = f"{url.scheme}://{url.hostname}:{port}{path}"
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    shown = f"{url.scheme}://{host}{'' if url.port is None else f':{port}'}{path}"
     for ending in ("/chat/completions", "/completions", "/models", "/embeddings", "/responses"):
         if path.endswith(ending):
             advice = f"The base URL ends before the operation: leave {ending} away."
@@ -108,6 +108,22 @@ async def _resolve(host: str, port: int) -> Finding:
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     took = (time.perf_counter() - began) * 1000
     return Finding("dns", "ok", f"{', '.join(addresses)} in {took:.0f} ms", data={"addresses": addresses, "ms": took})
+
+
+async def _connect_to_any(addresses: Sequence[str], port: int) -> Finding:
+    """Return the finding about the first address that takes a connection, as clients try them, or about all of them.
+
+    A server may listen on one of the addresses of a name only: on 127.0.0.1 but not on ::1, for ``localhost``.
+    """
+    failed: list[Finding] = []
+    for address in addresses:
+        connected = await _connect(address, port)
+        if connected.state == "ok":
+            connected.text += "".join(f"; {one.text}" for one in failed)
+            connected.data["failed"] = [one.text for one in failed]
+            return connected
+        failed.append(connected)
+    return Finding("tcp", "failed", "; ".join(one.text for one in failed), failed[0].advice)
 
 
 async def _connect(address: str, port: int) -> Finding:
