@@ -172,6 +172,51 @@ def test_the_syntax_of_other_shells(shell: str, folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+FISH = shutil.which("fish")
+
+
+@pytest.mark.skipif(FISH is None, reason="needs fish")
+def test_a_real_fish(server: ServerThread, folder: Path, cache: Path, tmp_path: Path) -> None:
+    """`complete -C` gives what Tab would offer: commands, options, choices, models; nothing goes to stderr."""
+    lines = (
+        "openaiasync ch", "openaiasync chat --mo", "openaiasync speak --format m", "openaiasync keys l",
+        f"openaiasync chat -s x --base-url {server.base_url} -m demo-c",
+    )  # fmt: skip
+    script = "\n".join([f"source {folder / 'fish'}", *(f"complete -C '{line}'; echo" for line in lines)])
+    env = environment(PATH=f"{folder}{os.pathsep}{os.environ['PATH']}", HOME=str(tmp_path))
+    done = subprocess.run([FISH or "", "-c", script], capture_output=True, text=True, timeout=60, env=env, check=True)
+    assert done.stderr == ""
+    offered = [[line.split("\t")[0] for line in part.splitlines()] for part in done.stdout.split("\n\n")]
+    assert offered[:5] == [["chat", "check"], ["--model"], ["mp3"], ["list"], ["demo-chat", "demo-complete"]]
+
+
+ZSH = shutil.which("zsh")
+
+
+@pytest.mark.skipif(ZSH is None, reason="needs zsh")
+def test_a_real_zsh(server: ServerThread, folder: Path, cache: Path, tmp_path: Path) -> None:
+    """Tab completes a command, an option, a subcommand and the name of a model in an interactive zsh."""
+    pexpect = pytest.importorskip("pexpect")
+    env = environment(PATH=f"{folder}{os.pathsep}{os.environ['PATH']}", OPENAI_BASE_URL=server.base_url)
+    child = pexpect.spawn(ZSH, ["-f", "-i"], env=env, cwd=str(tmp_path), encoding="utf-8", dimensions=(30, 120))
+    try:
+        child.sendline(f"autoload -Uz compinit; compinit -D; source {folder / 'zsh'}; PS1='ready%# '")
+        child.expect("ready[%#] ", timeout=30)
+        # Completed lines are printed instead of run.
+        child.sendline('openaiasync() { [[ $1 = completion ]] && command openaiasync "$@" || print -r -- "<$*>" }')
+        for typed, completed in (
+            ("cha", "<chat>"),
+            ("chat --mod", "<chat --model>"),
+            ("keys se", "<keys set>"),
+            ("chat -m demo-com", "<chat -m demo-complete>"),
+        ):
+            child.expect("ready[%#] ", timeout=30)
+            child.send(f"openaiasync {typed}\t\r")
+            child.expect_exact(completed, timeout=30)
+    finally:
+        child.close(force=True)
+
+
 def test_an_unknown_shell() -> None:
     """The error lists those that are known."""
     done = inside("completion", "tcsh")

@@ -396,7 +396,7 @@ def _fish(commands: list[_ShellCommand]) -> str:
         "# Completion of openaiasync in fish. To load it: openaiasync completion fish | source",
         "function __openaiasync_models",
         "    set -l words (commandline -opc)",
-        "    set -l base (string match -r -g -- '--base-url[= ](\\S+)' (string join ' ' $words))",
+        "    set -l base (string match -r -g -- '--base-url[= ](\\S+)' (string join -- ' ' $words))",
         '    if test -n "$base"',
         "        $words[1] completion models --base-url $base 2>/dev/null",
         "    else",

@@ -15,6 +15,7 @@ from .dates import answer_date
 from .facts import answer_fact, courtesy
 from .instances import Filler, as_json, instance_of
 from .memory import reflect, remember, tell_story
+from .snippets import answer_code
 from .style import Style, persona, style_of
 from .tasks import answer_task
 from .tool_choice import choose_calls, tell_results
@@ -24,6 +25,7 @@ __all__ = ["MAX_READ", "DemoConversation", "DemoReply", "reply_to", "token_chanc
 _RULES: Final = (
     Rule.on(r"\b(?:story|tale)\b", tell_story),
     Rule.on(r"\bmy\b|\bi am\b|\bi'm\b|\bcall me\b|\bname is\b|\bam i\b", remember),
+    Rule.on(r"\b(?:code|commands?|shell|script|functions?|program|python|sql)\b", answer_code),
     Rule.on(r"\b(?:how many|count|number of|name|list|give|tell|revers|back|upper|lower|capital|sort|alphabet|spell|"
             r"say|please|repeat|echo)", answer_task),
     Rule.on(r"\b(?:day|date|weekday|when|tomorrow|yesterday|days)\b", answer_date),

@@ -48,7 +48,7 @@ _FACTS: Final = (
     _Fact("who|what are you", "I am demo-chat, a small set of rules inside openaiasync's built-in server. No model, "
           "no network.", "demo-chat"),
     _Fact("what can|help", "I can do arithmetic, reckon with dates, count and turn words, remember your name, tell a "
-          "short story, call your tools and fill your JSON schemas.", "Lots"),
+          "short story, write a little code, call your tools and fill your JSON schemas.", "Lots"),
 )  # fmt: skip
 _CAPITALS: Final = {
     "france": "Paris", "germany": "Berlin", "spain": "Madrid", "italy": "Rome", "japan": "Tokyo", "austria": "Vienna",
