@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from openaiasync.cli.command_line import app, run
+from openaiasync.cli.command_line import application, run
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
-COMMANDS = ["", *sorted(name for name in app if not name.startswith("-"))]
+COMMANDS = ["", *sorted(name for name in application() if not name.startswith("-"))]
 BLOCK = re.compile(r"(<!-- help:(.*?)-->\n```text\n)(.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
 WIDTH = "100"  # columns
 

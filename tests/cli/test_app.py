@@ -87,6 +87,18 @@ def test_help_imports_neither_server_nor_transport() -> None:
     assert done.stderr == "[]\n"
 
 
+def test_a_command_imports_the_options_of_no_other() -> None:
+    """`chat` builds neither the options of `bench`, jobs, pictures and settings, nor a progress line."""
+    program = (
+        "import sys; from openaiasync.cli.command_line import application, run\n"
+        "run(['chat', '--help'])\n"
+        "print([name for name in sys.modules if name.endswith(('_commands', '.bench_command', 'rich.progress'))])\n"
+        "print(sorted({'bench', 'run', 'image', 'keys', 'logs'} - set(application())))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
 @pytest.mark.parametrize("name", ["cyclopts", "rich"])
 def test_without_the_extra(name: str) -> None:
     """A plain installation says which extra the command line needs, in one line."""

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
@@ -15,18 +16,13 @@ from cyclopts.validators import Number
 from ..errors import OpenAIError
 from ..version import __version__
 from .arguments import ANYWHERE, Debug, InputFile, ModelName, ServerOptions
-from .bench_command import add_bench_command
 from .chat_options import ANY_PROMPT, NO_OPTIONS, ChatOptions, ImageFiles, PromptOptions
 from .console import CommandError, Exit, complain, out, silence, take_any_text
 from .front_command import NO_FRONT, FrontOptions
-from .job_commands import add_job_commands
-from .logs_command import add_logs_command
-from .media_commands import add_media_commands
 from .model_aliases import resolve_arguments
-from .settings_commands import add_settings_commands
 from .usage_errors import in_flags, split_pairs, usage_message
 
-__all__ = ["app", "run"]
+__all__ = ["application", "run"]
 
 app: App = App(
     name="openaiasync",
@@ -327,14 +323,28 @@ def completion(
         return list_model_names(server)
     if shell == "templates":
         return list_template_names()
-    return print_script(app, shell)
+    return print_script(application(), shell)
 
 
-add_bench_command(app)
-add_job_commands(app)
-add_media_commands(app)
-add_settings_commands(app)
-add_logs_command(app)
+# Commands in modules of their own, whose options take longer to build than those of `chat` to run.
+_ADDED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("bench_command", "add_bench_command"): ("bench",),
+    ("job_commands", "add_job_commands"): ("run", "check", "status", "retry", "merge", "export", "limits"),
+    ("logs_command", "add_logs_command"): ("logs",),
+    ("media_commands", "add_media_commands"): ("image", "speak", "transcribe"),
+    ("settings_commands", "add_settings_commands"): ("keys", "aliases", "templates"),
+}
+
+
+def application(command: str = "") -> App:
+    """Return the program: with the module of this command alone, or complete if it is not the name of a command."""
+    missing = [place for place, names in _ADDED.items() if names[0] not in app]
+    named = [place for place in missing if command in _ADDED[place]]
+    if command in app and command not in ("--help", "-h"):  # which list all commands
+        return app
+    for module, function in named or missing:
+        getattr(import_module(f".{module}", __package__), function)(app)
+    return app
 
 
 def run(tokens: Sequence[str]) -> int:
@@ -343,7 +353,8 @@ def run(tokens: Sequence[str]) -> int:
     tokens = split_pairs(tokens)
     take_any_text()
     try:
-        command, bound, _ = app.parse_args(list(tokens), console=out(), print_error=False, exit_on_error=False)
+        program = application(tokens[0] if tokens else "")
+        command, bound, _ = program.parse_args(list(tokens), console=out(), print_error=False, exit_on_error=False)
         given = bound.arguments
         debug = given.get("debug", False) or any(
             getattr(given.get(name), "debug", False) for name in ("server", "servers")

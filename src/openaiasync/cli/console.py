@@ -9,10 +9,15 @@ import sys
 import unicodedata
 from collections.abc import Callable, Generator
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, TimeElapsedColumn
 from rich.text import Text
+
+from ..lazy import resolve_annotations
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 __all__ = [
     "CommandError",
@@ -71,6 +76,8 @@ def progress(
     if not shown:
         yield lambda steps: None
         return
+    from rich.progress import Progress, TimeElapsedColumn
+
     with Progress(*columns, TimeElapsedColumn(), console=err(), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda steps: bar.advance(task, steps)
@@ -133,3 +140,6 @@ def silence() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+resolve_annotations(__name__)

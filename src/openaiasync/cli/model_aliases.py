@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 from .arguments import ANYWHERE, ServerOptions
 from .console import CommandError
 from .folders import SettingsFile
-from .job_commands import ANY_SERVERS, JobServers
 from .key_store import same_server
 
 __all__ = ["ALIASES_FILE", "Alias", "aliases", "resolve_alias", "resolve_arguments"]
@@ -74,6 +73,8 @@ def resolve_arguments(bound: inspect.BoundArguments) -> None:
         if "server" in parameters:
             bound.arguments["server"] = resolve_server(bound.arguments.get("server", ANYWHERE), alias)
         elif "servers" in parameters and alias.base_url is not None:
+            from .job_commands import ANY_SERVERS, JobServers
+
             servers: JobServers = bound.arguments.get("servers", ANY_SERVERS)
             bound.arguments["servers"] = replace(servers, base_url=servers.base_url or (alias.base_url,))
         return
