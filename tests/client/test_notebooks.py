@@ -13,6 +13,7 @@ from openaiasync.chat.reply import Reply, ToolCall, ToolResult
 from openaiasync.core.model import notebook
 from openaiasync.types import Image, ImagesResponse
 from openaiasync.types.chat import ChatCompletion
+from openaiasync.types.responses import Response
 from scripted import Seen, answer, scripted
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
@@ -47,6 +48,16 @@ def test_chat_answers_are_markdown() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "run", "arguments": '{"a":\n "`b`"}'}}
     assert shown(chat(content=None, tool_calls=[call]))["text/markdown"] == '- `` run({"a": "`b`"}) ``'
     assert "text/markdown" not in shown(chat(content=None))
+
+
+def test_responses_are_markdown() -> None:
+    """The text of all messages, after the calls of functions."""
+    output = [
+        {"type": "function_call", "name": "run", "arguments": "{}", "call_id": "1"},
+        {"type": "message", "content": [{"type": "output_text", "text": "**Hi**"}]},
+    ]
+    assert shown(Response.model_construct(output=output))["text/markdown"] == "- `run({})`\n\n**Hi**"
+    assert "text/markdown" not in shown(Response.model_construct(output=[]))
 
 
 def test_replies_are_markdown() -> None:

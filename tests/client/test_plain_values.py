@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import msgspec
 
 from conftest import run
-from openaiasync import Client
+from openaiasync import Client, EmbedManyAnswer
+from openaiasync.core.model.vector import Vector, VectorList
 from openaiasync.types import CreateEmbeddingResponse
 from scripted import Seen, answer, scripted
 
@@ -79,3 +82,18 @@ def test_embeddings() -> None:
         object="list", model="m", data=[{"object": "embedding", "index": 0, "embedding": b"\0\0\x80?"}]
     )
     assert encoded(made)["data"][0]["embedding"] == [1.0]
+    assert encoded(EmbedManyAnswer(vectors=made.vectors, usage=None, model="m")) == {
+        "vectors": [[1.0]],
+        "usage": None,
+        "model": "m",
+    }
+
+
+def test_vectors_are_copied_and_written() -> None:
+    """A copy is a vector, and so is an unpickled one; encoders that take a function for unknown types write numbers."""
+    vectors = VectorList([Vector("f", [1.0, 2.0]), Vector("f", [3.0])])
+    for made in (copy.copy(vectors[0]), copy.deepcopy(vectors[0]), pickle.loads(pickle.dumps(vectors))[0]):
+        assert (type(made), made.tolist()) == (Vector, [1.0, 2.0])
+    assert vectors.tolist() == [[1.0, 2.0], [3.0]]
+    assert msgspec.json.encode(vectors, enc_hook=list) == b"[[1.0,2.0],[3.0]]"
+    assert json.loads(json.dumps(vectors, default=list)) == [[1.0, 2.0], [3.0]]

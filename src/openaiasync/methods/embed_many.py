@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast
+
+import msgspec
 
 from ..bulk.row import Outcome, Summary, Work
 from ..bulk.scheduler import Scheduler
@@ -53,8 +65,7 @@ class EmbeddedText:
     vector: Vector
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EmbedManyAnswer:
+class EmbedManyAnswer(msgspec.Struct, frozen=True, eq=False):
     """The vectors of all texts, in their order; 32-bit floats, as `CreateEmbeddingResponse.vectors`.
 
     `usage` is the sum over all requests, `model` the name in the first answer; each is `None` if no answer has it.
@@ -63,6 +74,12 @@ class EmbedManyAnswer:
     vectors: VectorList
     usage: Usage | None
     model: str | None
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over the fields with the vectors as lists of numbers, so that ``dict(answer)`` can become JSON."""
+        yield "vectors", self.vectors.tolist()
+        yield "usage", self.usage
+        yield "model", self.model
 
 
 class EmbedManyError(OpenAIError):

@@ -1,7 +1,8 @@
 """`openaiasync.resources`: the namespaces of methods under the official client's path.
 
 ``openaiasync.resources.chat.completions`` is the module `openaiasync.api.chat.completions`, and so is every other one
-below it; the classes of the first level are attributes of this package, as ``AsyncChat``.
+below it; the classes of a namespace are attributes of the package above it: `AsyncChat` of this one, `AsyncCompletions`
+of ``openaiasync.resources.chat``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, spec_from_loader
@@ -40,14 +41,27 @@ class _Aliases(MetaPathFinder, Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        sys.modules[module.__name__] = importlib.import_module(_real(module.__name__))
+        real = importlib.import_module(_real(module.__name__))
+        if hasattr(real, "__path__"):
+            vars(real).setdefault("__getattr__", partial(_below, module.__name__))
+        sys.modules[module.__name__] = real
 
 
-def __getattr__(name: str) -> Any:
-    for attribute, namespace in vars(Api).items():
+def _below(package: str, name: str) -> Any:
+    """Return the class of a namespace below this one, or a submodule, which is imported at first access."""
+    real = api.__name__ if package == __name__ else _real(package)
+    own = [Api] if package == __name__ else [kind for kind in vars(sys.modules[real]).values() if _is_of(kind, real)]
+    for attribute, namespace in [item for kind in own for item in vars(kind).items()]:
         if isinstance(namespace, cached_property) and namespace.func.__annotations__["return"] == name:
-            return getattr(importlib.import_module(f".{attribute}", api.__name__), name)
-    return submodule(__name__, name)
+            return getattr(importlib.import_module(f".{attribute}", real), name)
+    return submodule(package, name)
+
+
+def _is_of(kind: object, module: str) -> bool:
+    return isinstance(kind, type) and kind.__module__ == module
+
+
+__getattr__ = partial(_below, __name__)
 
 
 # Before the finder of files, which would load the modules of a subpackage again, under their second name.

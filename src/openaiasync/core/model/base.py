@@ -303,7 +303,8 @@ class BaseModel(
         for name, python_name, _, required in plan.fields:
             value = getattr(self, name)
             if value is not None or required:
-                pairs.append((python_name, value))
+                # Of a vector that was sent as base64, a property of its public name has the numbers.
+                pairs.append((python_name, getattr(self, python_name) if isinstance(value, bytes) else value))
         return [(name, shortened(value)) for name, value in pairs + list(extras_of(self).items())]
 
     def __repr__(self) -> str:

@@ -114,6 +114,12 @@ def _first(choices: Any) -> Any:
     return None
 
 
+def _output_text(output: Any) -> str:
+    messages = (item for item in as_list(output) if getattr(item, "type", None) == "message")
+    parts = (part for message in messages for part in as_list(getattr(message, "content", None)))
+    return "".join(_part_text(part) for part in parts if getattr(part, "type", None) == "output_text")
+
+
 def _message(choices: Any) -> Any:
     items = as_list(choices)
     return getattr(items[0], "message", None) if items else None
@@ -223,9 +229,13 @@ class ResponseText:
     @property
     def output_text(self: _Output) -> str:
         """The text of all messages in the output, joined; "" without any."""
-        messages = (item for item in as_list(self.output) if getattr(item, "type", None) == "message")
-        parts = (part for message in messages for part in as_list(getattr(message, "content", None)))
-        return "".join(_part_text(part) for part in parts if getattr(part, "type", None) == "output_text")
+        return _output_text(self.output)
+
+    def _repr_markdown_(self: _Output) -> str | None:
+        """Return what a notebook shows: the calls of functions, and the text; `None` (the plain repr) without any."""
+        items = [item for item in as_list(self.output) if getattr(item, "type", None) == "function_call"]
+        calls = [(str(getattr(item, "name", "")), str(getattr(item, "arguments", "")), "") for item in items]
+        return calls_and_text(calls, _output_text(self.output))
 
 
 class EmbeddingValue:

@@ -19,7 +19,8 @@ class Vector(_Floats):
     """An embedding's numbers as 32-bit floats: an `array.array` of type code ``"f"``.
 
     It takes 4 bytes a number, is a sequence and a buffer (``numpy.asarray(vector)`` makes no copy), can be pickled, and
-    becomes a float array of pyarrow. ``json.dumps(vector, default=list)`` writes its numbers.
+    becomes a float array of pyarrow. ``json.dumps(vector, default=list)`` and ``msgspec.json.encode(vector,
+    enc_hook=list)`` write its numbers.
     """
 
     __slots__ = ()
@@ -38,6 +39,12 @@ class Vector(_Floats):
         """The size of the numbers in bytes."""
         return len(self) * self.itemsize
 
+    def __copy__(self) -> Self:
+        return type(self)("f", self.tobytes())
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
+
     def __repr__(self) -> str:
         numbers = ", ".join(f"{number:.4g}" for number in self[:3])
         return f"<Vector of {len(self)} floats: {numbers}{', …' if len(self) > 3 else ''}>"
@@ -53,9 +60,14 @@ class VectorList(list[Vector]):
     """The vectors of an answer, in the order of the texts: a list that pyarrow reads as lists of 32-bit floats.
 
     A plain list of vectors needs the type to be said: ``pyarrow.array(vectors, pyarrow.list_(pyarrow.float32()))``.
+    Libraries that take lists of numbers alone, such as pandas and polars for a column, are given `tolist()`.
     """
 
     __slots__ = ()
+
+    def tolist(self) -> list[list[float]]:
+        """Return the vectors as lists of numbers."""
+        return [vector.tolist() for vector in self]
 
     def __arrow_array__(self, type: Any = None) -> Any:
         pyarrow = import_module("pyarrow")
