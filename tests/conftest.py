@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
+import functools
 import gc
 import logging
 import os
@@ -65,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # by number of tests, which is not by time
     share_bytecode(config)
+    import_plainly(config)
+    compile_share(config)
     rewrite_share(config)
     # Started in the background of a script, everything inherits that Ctrl-C is ignored, and no test of it could work.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -76,6 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         settings.register_profile("noisy machine", deadline=None)
         settings.load_profile("noisy machine")
+        look_for_constants_where_they_matter()
     # Before any fixture, so that servers started once a session do not inherit a user's settings either.
     for name in [name for name in os.environ if is_scrubbed(name)]:
         del os.environ[name]
@@ -95,6 +100,51 @@ def share_bytecode(config: pytest.Config) -> None:
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+
+
+def import_plainly(config: pytest.Config) -> None:
+    """Import the library and Hypothesis as programs do.
+
+    pytest rewrites the assertions of every package with a plugin, and of all of its modules: that takes each worker
+    more time than all other imports. pytest has no public function for it; without one of these names nothing is done.
+    """
+    try:
+        from _pytest.assertion import rewrite
+
+        hook: Any = config.stash[rewrite.assertstate_key].hook
+        hook._must_rewrite -= {"hypothesis", "openaiasync"}
+        hook._marked_for_rewrite_cache.clear()
+    except (AttributeError, ImportError, KeyError, TypeError):
+        return
+
+
+def look_for_constants_where_they_matter() -> None:
+    """Let Hypothesis take constants from the hand-written sources only.
+
+    Each worker parses every module for them, and those of the generated types and of the tests are most of these.
+    """
+    try:
+        from hypothesis.internal.conjecture import providers
+
+        is_local = providers.is_local_module_file
+        providers.is_local_module_file = lambda path: is_local(path) and path in hand_written()  # type: ignore[attr-defined]
+    except (AttributeError, ImportError):
+        return
+
+
+@functools.cache
+def hand_written() -> frozenset[str]:
+    """The paths of the library's modules that are not generated."""
+    paths = (TESTS.parent / "src" / "openaiasync").rglob("*.py")
+    return frozenset(str(path) for path in paths if not {"api", "params", "types"} & set(path.parts))
+
+
+def compile_share(config: pytest.Config) -> None:
+    """In a worker, compile its share of the library, which otherwise all workers compile at the same time."""
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    if worker and [Path(one).resolve() for one in config.args] == [TESTS]:
+        for path in sorted(hand_written())[int(worker["workerid"][2:]) :: worker["workercount"]]:
+            compileall.compile_file(path, quiet=2)
 
 
 def rewrite_share(config: pytest.Config) -> None:

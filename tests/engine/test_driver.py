@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -39,11 +40,17 @@ OTHER_LOCKS = {
 }
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """All nodes of a module's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def uses(name: str) -> Iterator[str]:
     """Where a name is used in the engine and what stands on it: called, bound to another name, or imported."""
     for place in ON_THE_ENGINE.split():
         for path in sorted((SOURCE / place).rglob("*.py")) if "." not in place else [SOURCE / place]:
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in nodes_of(path):
                 if (
                     (isinstance(node, ast.Attribute) and node.attr == name)
                     or (isinstance(node, ast.Name) and node.id == name)
@@ -55,7 +62,7 @@ def uses(name: str) -> Iterator[str]:
 def calls_in(folder: str) -> Iterator[tuple[Path, str]]:
     """What is called in a folder of the package, as it is written, each with its file."""
     for path in sorted((SOURCE / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call):
                 yield path.relative_to(SOURCE), ast.unparse(node.func).rpartition("self.")[2]
 
@@ -89,7 +96,7 @@ class TestOnePlace:
         loops = [
             (path.name, function.name)
             for path in sorted((SOURCE / "engine").rglob("*.py"))
-            for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for function in nodes_of(path)
             if isinstance(function, ast.AsyncFunctionDef)
             for loop in ast.walk(function)
             if isinstance(loop, ast.While | ast.For | ast.AsyncFor)
