@@ -238,7 +238,14 @@ class TestOneWay:
 
         run(main())
         # Helpers of a few lines, and the listener of this test.
-        beside = {"methods/common", "core/model/base", "transport/base", "testing/wire"}
+        beside = {
+            "methods/common",
+            "engine/config",
+            "engine/sealing",
+            "core/model/base",
+            "transport/base",
+            "testing/wire",
+        }
         of_the_first_call = {"engine/prepare", "engine/codecs"}
         assert set(seen) - beside == set(drawn) - of_the_first_call
         assert [module for module in seen if module in spine] == spine
