@@ -111,10 +111,9 @@ def read_tree(root: Path) -> list[Import]:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text, filename=str(path))
         calls = "import_module" in text or "__import__" in text
-        for typed in (False, True):
-            for node, at_top in statements(tree, at_top=True, typed=typed, calls=calls):
-                for name, foreign in targets(node, package, root.name, paths.keys()):
-                    found.append(Import(module, node.lineno, name, foreign, at_top and not typed, typed))
+        for node, at_top, typed in statements(tree, at_top=True, calls=calls):
+            for name, foreign in targets(node, package, root.name, paths.keys()):
+                found.append(Import(module, node.lineno, name, foreign, at_top and not typed, typed))
     return found
 
 
@@ -124,24 +123,23 @@ def dotted(path: Path) -> str:
 
 
 def statements(
-    node: ast.AST, *, at_top: bool, typed: bool = False, inside: bool = False, calls: bool = True
-) -> Iterator[tuple[ast.Import | ast.ImportFrom | ast.Call, bool]]:
-    """Every node that can import, with whether it runs at import time.
+    node: ast.AST, *, at_top: bool, calls: bool, typed: bool = False
+) -> Iterator[tuple[ast.Import | ast.ImportFrom | ast.Call, bool, bool]]:
+    """Every node that can import, with whether it runs at import time, and whether it is in `if TYPE_CHECKING`.
 
-    Those outside of `if TYPE_CHECKING`, or those inside (`typed`). `inside` says that `node` stands in such a body;
-    without `calls` expressions are not looked into.
+    Without `calls` expressions are not looked into: none of them imports.
     """
     for child in ast.iter_child_nodes(node):
-        if not calls and isinstance(child, ast.expr):
+        if isinstance(child, ast.expr) and not calls:
             continue
         if isinstance(child, ast.If) and names_type_checking(child.test):
-            yield from statements(ast.Module(child.body, []), at_top=at_top, typed=typed, inside=True, calls=calls)
-            yield from statements(ast.Module(child.orelse, []), at_top=at_top, typed=typed, inside=inside, calls=calls)
+            yield from statements(ast.Module(child.body, []), at_top=at_top, calls=calls, typed=True)
+            yield from statements(ast.Module(child.orelse, []), at_top=at_top, calls=calls, typed=typed)
             continue
-        if isinstance(child, ast.Import | ast.ImportFrom | ast.Call) and inside == typed:
-            yield child, at_top
+        if isinstance(child, ast.Import | ast.ImportFrom | ast.Call):
+            yield child, at_top, typed
         nested = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        yield from statements(child, at_top=at_top and not nested, typed=typed, inside=inside, calls=calls)
+        yield from statements(child, at_top=at_top and not nested, calls=calls, typed=typed)
 
 
 def names_type_checking(test: ast.expr) -> bool:

@@ -133,6 +133,9 @@ class TestWhole:
             async def __call__(self) -> str:
                 return "sk-token"
 
+            def bind(self, shared: Any) -> None:
+                pass
+
             def renew(self, credentials: Any) -> bool:
                 return True
 

@@ -146,9 +146,9 @@ class Call:
         self.response: TransportResponse | None = None
         self.observers: Observers = NOBODY
         if engine.config.observers or request.hooks is not None or logger.isEnabledFor(_INFO):
-            from .hooks import observers_of  # most clients have none
+            from .hooks import ActiveObservers  # most clients have none
 
-            self.observers = observers_of(self)
+            self.observers = ActiveObservers(self)
 
     # ---------------------------------------------------------------- the driver
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .call import Call
 
 __all__ = [
+    "ActiveObservers",
     "AnswerEvent",
     "AnswerHook",
     "CallEvent",
@@ -35,7 +36,6 @@ __all__ = [
     "Hooks",
     "RequestEvent",
     "RequestHook",
-    "observers_of",
 ]
 
 
@@ -219,8 +219,8 @@ def _shown(call: Call) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------------------------------------- all observers of a call
 
 
-class _ActiveObservers(Observers):
-    """Passes every step to the observers, and the end once."""
+class ActiveObservers(Observers):
+    """The observers of a call, which prepare its request: passes every step to them, and the end once."""
 
     def __init__(self, call: Call) -> None:
         engine, request = call.engine, call.request
@@ -346,11 +346,6 @@ class _ActiveObservers(Observers):
 
 def _outcome(error: BaseException) -> Outcome:
     return "failed" if isinstance(error, Exception) else "cancelled"
-
-
-def observers_of(call: Call) -> Observers:
-    """Return the observers of this call, after they have prepared its request."""
-    return _ActiveObservers(call)
 
 
 resolve_annotations(__name__)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 from ..core.codec.encode import encode_query
@@ -86,15 +87,8 @@ def azure_managed_identity_token_provider(
     named = {"object_id": object_id, "client_id": client_id, "msi_res_id": msi_res_id}
     query = {"api-version": api_version, "resource": resource, **named}
     url = f"{metadata_url.rstrip('/')}/metadata/identity/oauth2/token?" + encode_query(query.items())
-
-    async def get_token() -> str:
-        server = "Azure's metadata server"
-        token, response = await _fetch_token(server, url, {"Metadata": "true"}, timeout, http_client, _access_token)
-        if token:
-            return token
-        raise SubjectTokenProviderError(f"{server} answered without an access_token", response=response)
-
-    return {"token_type": "jwt", "get_token": get_token}
+    server = _MetadataServer("Azure's metadata server", url, {"Metadata": "true"}, "an access_token", _access_token)
+    return {"token_type": "jwt", "get_token": partial(_fetch_token, server, timeout, http_client)}
 
 
 def gcp_id_token_provider(
@@ -112,15 +106,8 @@ def gcp_id_token_provider(
     """
     path = "/computeMetadata/v1/instance/service-accounts/default/identity"
     url = f"{metadata_url.rstrip('/')}{path}?" + encode_query([("audience", audience)])
-
-    async def get_token() -> str:
-        server = "Google's metadata server"
-        token, response = await _fetch_token(server, url, {"Metadata-Flavor": "Google"}, timeout, http_client, _text)
-        if token:
-            return token
-        raise SubjectTokenProviderError(f"{server} answered without a token", response=response)
-
-    return {"token_type": "id", "get_token": get_token}
+    server = _MetadataServer("Google's metadata server", url, {"Metadata-Flavor": "Google"}, "a token", _text)
+    return {"token_type": "id", "get_token": partial(_fetch_token, server, timeout, http_client)}
 
 
 def _access_token(body: bytes) -> str:
@@ -136,16 +123,19 @@ def _text(body: bytes) -> str:
     return body.decode("utf-8", "replace").strip()
 
 
-async def _fetch_token(
-    server: str,
-    url: str,
-    fields: dict[str, str],
-    timeout: float,
-    http_client: Any,
-    read: Callable[[bytes], str],
-) -> tuple[str, ResponseInfo]:
-    """Return the token in a metadata server's answer (``""`` if it has none), and the answer without its body."""
-    parts = urlsplit(url)
+class _MetadataServer(NamedTuple):
+    """A request to a machine's metadata server, and how its answer is read: ``""`` if it has no token."""
+
+    name: str
+    url: str
+    fields: dict[str, str]
+    token: str
+    read: Callable[[bytes], str]
+
+
+async def _fetch_token(server: _MetadataServer, timeout: float, http_client: Any) -> str:
+    """Return the token in a metadata server's answer. Raises `SubjectTokenProviderError`."""
+    parts = urlsplit(server.url)
     config = CallConfig(
         base=BaseURL(f"{parts.scheme}://{parts.netloc}"),
         fields=AGENT,
@@ -157,15 +147,20 @@ async def _fetch_token(
     shared = Connections(None, lambda: _transport(http_client))
     row = Endpoint("identity.metadata", "GET", parts.path, codec="bytes")
     request = Request(row, f"{parts.path}?{parts.query}", None)
-    request.headers = fields
+    request.headers = server.fields
     try:
         meta, body = await fetch_small(Engine(config, shared), request)
-        return read(body), ResponseInfo(meta.status, meta.headers, meta.request)
+        if token := server.read(body):
+            return token
+        response = ResponseInfo(meta.status, meta.headers, meta.request)
+        failure = SubjectTokenProviderError(f"{server.name} answered without {server.token}", response=response)
     except APIStatusError as refused:
         response = ResponseInfo(refused.status_code, refused.response.headers, refused.request)
-        failure = SubjectTokenProviderError(f"{server} answered with status {refused.status_code}", response=response)
+        failure = SubjectTokenProviderError(
+            f"{server.name} answered with status {refused.status_code}", response=response
+        )
     except OpenAIError as error:
-        failure = SubjectTokenProviderError(f"{server} could not be reached: {error}")
+        failure = SubjectTokenProviderError(f"{server.name} could not be reached: {error}")
     finally:
         if http_client is None:
             await shared.aclose()
