@@ -158,6 +158,28 @@ def test_what_one_worker_learns_all_know() -> None:
     assert late <= 0.05 * sum(at >= 10.0 for at in world.sent)
 
 
+@pytest.mark.parametrize(
+    ("rate", "workers"), [(1.0, 3), (1.0, 20), (10.0, 1), (10.0, 3), (10.0, 20), (100.0, 3), (100.0, 20), (1000.0, 3)]
+)
+def test_an_unknown_limit_is_found_without_a_flood(rate: float, workers: int) -> None:
+    """However many workers begin at once, about as many requests are refused before they know as with one process
+    alone, which has 64 slots: without a slow start it would be all slots of all workers."""
+    world = Simulation(rate, rpm=None)
+    world.start(count=workers)
+    world.run(20.0)
+    assert sum(at < 2.0 for at in world.refused) <= 40
+    assert sum(at >= 10.0 for at in world.refused) <= 5 + 0.03 * sum(at >= 10.0 for at in world.sent)
+    assert world.share(5.0, world.now) >= 0.75
+
+
+def test_a_server_without_limits_is_used_fully_soon() -> None:
+    """A slow start ends: after a few seconds, all slots of all workers are in use."""
+    world = Simulation(1e9, rpm=None)
+    world.start(count=20)
+    world.run(8.0)
+    assert sum(at >= 7.0 for at in world.sent) >= 0.95 * 20 * 64 / world.latency
+
+
 def test_a_refusal_holds_all_workers() -> None:
     """A pause that one worker reports holds for the others."""
     quota = Quota()

@@ -7,6 +7,7 @@
 
 local FORMAT, DEBT, AHEAD, IDLE, RENEW, EXPIRES, PATIENCE, SOONEST = 2, 0.08, 0.05, 0.02, 0.75, 1, 0.5, 0.1
 local CYCLE, SHORT, MARGIN, SPREAD, RECENT, LEAST = 260, 60, 0.03, 0.3, 0.5, 10
+local START, GROWTH, PROVEN, FAST = 100, 2, 1000, 65
 local CONFIGURED_SHARE, HEADER_SHARE = 0.997, 0.985
 local TTL = 600000 -- milliseconds after the last lease
 local INF = math.huge
@@ -34,12 +35,17 @@ local function fresh()
 end
 local requests, tokens = state and state.requests or fresh(), state and state.tokens or fresh()
 
+local function is_unknown(one) return not (one.configured or one.header or one.base) end
+
 local function rate(one)
+  if one == requests and one.sent < PROVEN and is_unknown(requests) and is_unknown(tokens) then
+    return math.max(START, GROWTH * one.recent / RECENT)
+  end
   local found = INF
   if one.configured then found = one.configured / 60 * CONFIGURED_SHARE end
   if one.header then found = math.min(found, one.header * HEADER_SHARE) end
   if not one.base then return found end
-  local done, gap = one.sent / one.cycle, math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
+  local done, gap = one.sent / (one.cycle * math.max(1, one.base / FAST)), math.max(math.min(one.wall / one.base, 4) - 1, MARGIN)
   if done <= 1 then return math.min(found, one.base * (1 + gap * (1 + (2 * done - 1) ^ 3))) end
   local grown = one.base * (1 + 2 * gap)
   local risen = math.min(grown * math.exp(math.min(20, 4 * (done - 1))), 2 * one.recent / RECENT)
@@ -63,7 +69,7 @@ local function refused(one, age, pause)
   one.hold = math.max(one.hold, now + pause)
   one.sent = math.max(0, one.sent - 1)
   if now - age <= one.cut + SPREAD then return end
-  local found = rate(one)
+  local found = is_unknown(one) and INF or rate(one)
   local real = math.max(LEAST, one.recent / RECENT / math.max(0.1, 1 - math.exp((one.began - now) / RECENT)))
   one.cycle = CYCLE
   if found == INF then

@@ -29,7 +29,11 @@ PATIENCE = 0.5  # seconds at most between the leases of a worker that has rows a
 SOONEST = 0.1  # seconds at least between two leases
 CYCLE = 260.0  # requests from a cut to past the rate that was refused
 SHORT = 60.0  # the same after a cut to a rate that was measured, and not leased
+FAST = 65.0  # requests a second above which a cycle takes as long as with this rate: refusals are reported with a delay
 MARGIN = 0.03  # below the rate that was refused
+START = 100.0  # requests a second of all workers together at first, where no limit is known
+GROWTH = 2.0  # times the rate of accepted requests that may be sent then
+PROVEN = 1000.0  # requests accepted without a refusal after which workers send as if there were no limit
 LEAST = 10.0  # a second: the first rate after a refusal, where nothing is known
 SPREAD = 0.3  # seconds after a cut in which requests are still sent at the former rate
 RECENT = 0.5  # seconds over which the rate of requests is measured
@@ -109,15 +113,28 @@ class _Rate:
         self.recent_at = -NEVER
         self.began = now  # when the measurement did
         self.cycle = CYCLE
+        self.other: _Rate | None = None
+        """Of the limit on requests: that on tokens. While neither is known, the rate of requests starts slowly."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether neither the user nor the server has told a limit, and nothing was refused."""
+        return self.configured is None and self.header is None and self.base == NEVER
 
     def rate(self) -> float:
-        """Return the rate per second. After a refusal it grows with the rows sent, as in `RefusalRate`."""
+        """Return the rate per second. After a refusal it grows with the rows sent, as in `RefusalRate`.
+
+        Before, where no limit is known, it follows the rate of accepted requests: many workers that all began with
+        their slots full would send hundreds of requests that are refused before the first one reports it.
+        """
+        if self.other is not None and self.sent < PROVEN and self.is_unknown and self.other.is_unknown:
+            return max(START, GROWTH * self.recent / RECENT)
         rate = NEVER if self.configured is None else self.configured / 60.0 * CONFIGURED_SHARE
         if self.header is not None:
             rate = min(rate, self.header * HEADER_SHARE)
         if self.base == NEVER:
             return rate
-        done = self.sent / self.cycle
+        done = self.sent / (self.cycle * max(1.0, self.base / FAST))
         gap = max(min(self.wall / self.base, 4.0) - 1.0, MARGIN)
         if done <= 1.0:
             return min(rate, self.base * (1.0 + gap * (1.0 + (2.0 * done - 1.0) ** 3)))
@@ -147,7 +164,7 @@ class _Rate:
         self.sent = max(0.0, self.sent - 1.0)
         if now - age <= self.cut + SPREAD:
             return
-        rate = self.rate()
+        rate = NEVER if self.is_unknown else self.rate()
         real = max(LEAST, self.recent / RECENT / max(0.1, 1.0 - math.exp((self.began - now) / RECENT)))
         self.cycle = CYCLE
         if rate == NEVER:
@@ -204,6 +221,7 @@ class Quota:
             self._forget(name)
         fresh = self._rates is None
         requests, tokens = self._rates = self._rates or (_Rate(now), _Rate(now))
+        requests.other = tokens
         before = (requests.rate(), tokens.rate())
         if fresh or request.event == "change" or (request.event == "join" and not workers):
             requests.configure(request.rpm)
