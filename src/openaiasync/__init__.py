@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .bulk.mapping import Row as Row
     from .bulk.mapping import RowError as RowError
     from .bulk.mapping import RowStream as RowStream
-    from .bulk.merging import merge_shards as merge_shards
     from .bulk.progress import JobProgress as JobProgress
+    from .bulk.remote_shards import merge_shards as merge_shards
     from .bulk.report import JobReport as JobReport
     from .bulk.tables import TableOptions as TableOptions
     from .chat.context_window import ContextLimitError as ContextLimitError
@@ -147,7 +147,7 @@ _HOMES = {
     "bulk.batch_file": "InputFileError LineProblem",
     "bulk.fingerprint": "JobChangedError JobError",
     "bulk.job": "Job",
-    "bulk.merging": "merge_shards",
+    "bulk.remote_shards": "merge_shards",
     "bulk.progress": "JobProgress",
     "bulk.report": "JobReport",
     "bulk.tables": "TableOptions",

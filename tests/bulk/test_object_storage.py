@@ -21,7 +21,7 @@ from cluster_files import Server, running, write_rows
 from openaiasync import Client, ConfigurationError, InputFileError, JobChangedError, JobError, JobReport, TableOptions
 from openaiasync.bulk.fingerprint import JobRunningError
 from openaiasync.bulk.object_storage import ObjectFolder, is_url
-from openaiasync.bulk.remote_shards import RemoteOutput, merge_remote
+from openaiasync.bulk.remote_shards import RemoteOutput, merge_output
 from openaiasync.cli.command_line import run as command
 
 fsspec = pytest.importorskip("fsspec")
@@ -114,7 +114,7 @@ def test_a_table_in_a_store(api: Server, bucket: str, tmp_path: Path) -> None:
         out = f"{bucket}/{name}.jsonl"
         for number in range(3):
             asyncio.run(shard(api, source, out, number, 3, table=table, model="m"))
-        assert merge_remote(out).ok == 40
+        assert merge_output(out).ok == 40
         assert keys_in(out) == [f"row-{number}" for number in range(1, 41)]
 
 
@@ -168,7 +168,7 @@ def test_shards_of_an_output_in_a_store(api: Server, bucket: str, tmp_path: Path
     assert [name.split("/", 1)[1] for name in names if "/" in name] == [
         f"{number:06d}/{what}" for number in range(3) for what in ("done", "status")
     ]
-    report = merge_remote(out)
+    report = merge_output(out)
     failed = keys_in(f"{bucket}/out.errors.jsonl")
     assert (report.ok + report.failed, report.failed, report.out) == (60, len(failed), out)
     assert 0 < len(failed) < 20
@@ -177,7 +177,7 @@ def test_shards_of_an_output_in_a_store(api: Server, bucket: str, tmp_path: Path
     assert not list(tmp_path.glob("openaiasync-shards-*"))
     asyncio.run(shard(api, source, out, 1, 3))  # a finished shard sends nothing
     assert api.report()["requests"] == 60
-    assert merge_remote(out).ok == report.ok
+    assert merge_output(out).ok == report.ok
     with pytest.raises(JobChangedError, match="is cut into 3 shards, not 4"):
         asyncio.run(shard(api, source, out, 0, 4))
 
@@ -199,12 +199,12 @@ def test_a_stopped_shard_continues_elsewhere(api: Server, bucket: str, tmp_path:
     first = asyncio.run(stopped())
     assert first.stopped == "stop"
     with pytest.raises(JobError, match=r"0 has \d+ of 60 rows left"):
-        merge_remote(out)
-    assert merge_remote(out, partial=True).ok == first.ok
+        merge_output(out)
+    assert merge_output(out, partial=True).ok == first.ok
     second = asyncio.run(shard(api, source, out, 0, 1))
     assert (second.ok, second.paid_twice) == (60, [])
     assert api.report()["requests"] == 60
-    assert merge_remote(out).ok == 60
+    assert merge_output(out).ok == 60
 
 
 KILLED = """
@@ -245,7 +245,7 @@ def test_a_killed_shard_continues_elsewhere(api: Server, tmp_path: Path, monkeyp
     assert report.ok == 400
     assert counts["paid_twice"] > 0
     assert {f"k{row}" for row in counts["paid_twice_rows"]} <= set(report.paid_twice)
-    assert merge_remote(out).paid_twice == report.paid_twice
+    assert merge_output(out).paid_twice == report.paid_twice
     assert keys_in(out) == [f"k{number}" for number in range(400)]
     assert list(scratch.iterdir()) == []
 
@@ -274,7 +274,7 @@ def test_two_runs_of_a_shard(api: Server, bucket: str, tmp_path: Path, monkeypat
         assert second.ok == 60
 
     asyncio.run(both())
-    assert merge_remote(out).ok == 60
+    assert merge_output(out).ok == 60
     assert keys_in(out) == [f"k{number}" for number in range(60)]
 
 
@@ -327,10 +327,10 @@ def test_merging_before_and_after(api: Server, bucket: str, tmp_path: Path) -> N
     """Without shards, and with one that has not started, merging says so."""
     source, out = put(f"{bucket}/in.jsonl", rows(tmp_path, 20)), f"{bucket}/out.jsonl"
     with pytest.raises(JobError, match="has no shards"):
-        merge_remote(out)
+        merge_output(out)
     asyncio.run(shard(api, source, out, 0, 2))
     with pytest.raises(JobError, match="1 has not started"):
-        merge_remote(out)
+        merge_output(out)
     output = RemoteOutput(out)
     output.fetch_plan()
     assert [*output.finished(output.share_plan())] == [0]

@@ -161,9 +161,16 @@ def test_mistakes_send_nothing(connected: Any, api: Server, tmp_path: Path, monk
         with pytest.raises(JobError, match=r"worker on .*is installed there, but 9\.9 where the job was started"):
             run_job(connected, source, tmp_path / "a.jsonl", api)
     with monkeypatch.context() as patch:
-        patch.setattr(f"{driver}._write", lambda path, text: None)
+        patch.setattr(f"{driver}.write_token", lambda folder, token: None)
         with pytest.raises(JobError, match="is not the folder that the driver sees"):
             run_job(connected, source, tmp_path / "b.jsonl", api)
+    missing = WorkerOptions(base_url=[api.base], rpm=60, shared="redis://127.0.0.1:1/0?name=x")
+    with pytest.raises(JobError, match=r"shared limits in Redis at 127\.0\.0\.1:1 cannot be reached"):
+        run_job(connected, source, tmp_path / "d.jsonl", api, worker=missing)
+    with pytest.raises(ConfigurationError, match="schema is sent to other machines, and must be a JSON schema"):
+        run_job(connected, source, tmp_path / "e.jsonl", api, schema=JobReport)
+    with pytest.raises(ConfigurationError, match=r"contains a user or password.*set OPENAIASYNC_SHARED on the workers"):
+        ray_job(connected, source, tmp_path / "f.jsonl", api, worker=WorkerOptions(shared="redis://me:pw@h/0?name=x"))
     import ray
 
     ray.shutdown()

@@ -17,7 +17,7 @@ import pytest
 from cluster_files import Server, running, write_rows
 from openaiasync import JobError
 from openaiasync.bulk.object_storage import ObjectFolder
-from openaiasync.bulk.remote_shards import merge_remote
+from openaiasync.bulk.remote_shards import merge_output
 from openaiasync.bulk.report import JobReport
 from openaiasync.ray import RayJob
 from openaiasync.ray.worker_options import WorkerOptions
@@ -100,7 +100,7 @@ def test_killed_workers(connected: Any, s3: str, tmp_path: Path) -> None:
     assert report.ok == 2500
     assert [row["custom_id"] for row in lines(out)] == [f"k{number}" for number in range(2500)]
     assert {f"k{row}" for row in counts["paid_twice_rows"]} <= set(report.paid_twice)
-    assert merge_remote(out).ok == 2500
+    assert merge_output(out).ok == 2500
 
 
 def test_mistakes_send_nothing(connected: Any, s3: str, api: Server, tmp_path: Path) -> None:

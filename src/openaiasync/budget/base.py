@@ -1,4 +1,4 @@
-"""What a budget is, how it is found by its URL, and the one within a process."""
+"""The protocol of budgets, the name in their URLs, and the budget within a process."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Budget(Protocol):
     async def lease(self, request: LeaseRequest) -> Grant:
         """Pass `request` to the quota and return the grant.
 
-        Raises `ConfigurationError` where trying again is of no use, `SharedLimitsError` where the budget cannot be
-        reached now. May be cancelled.
+        Raises `SharedLimitsError` if the budget cannot be reached now, `ConfigurationError` for errors that another
+        attempt does not fix. May be cancelled.
         """
         ...
 
@@ -51,10 +51,10 @@ class LocalBudget:
         return self._quota.lease(asyncio.get_running_loop().time(), request)
 
     def drop(self) -> None:
-        """There is no connection."""
+        """Do nothing: there is no connection."""
 
     async def aclose(self) -> None:
-        """There is no connection."""
+        """Do nothing: there is no connection."""
 
 
 def name_in(url: str) -> tuple[str, str]:

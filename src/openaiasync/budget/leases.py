@@ -1,4 +1,4 @@
-"""The worker's side of a budget: it joins, leases slices ahead of need, and continues without the budget if it must."""
+"""The worker's side of a budget: joins it, leases slices ahead of need, and continues while it cannot be reached."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class QuotaActor:
     async def _end_unused(self) -> None:
         while (rest := self._leased_at + TTL - time.monotonic()) > 0.0:  # noqa: ASYNC110 (each lease moves the end)
             await asyncio.sleep(rest)
-        # Only a call may end the actor; otherwise it would be restarted.
+        # Ray restarts an actor that ends in any other way than through a call.
         _ray().get_runtime_context().current_actor.end.remote()
 
     async def end(self) -> None:
@@ -81,7 +81,7 @@ class RayBudget:
             if self._actor is None:
                 if self._connecting is None:
                     self._connecting = asyncio.create_task(asyncio.to_thread(self._connect))
-                # A thread cannot be cancelled: a lease that is, leaves it to the next one.
+                # A thread cannot be cancelled: if this lease is, the next one awaits the same thread.
                 self._actor = await asyncio.shield(self._connecting)
             request.ms = SLICE_MS
             return _grant(await self._actor.lease.remote(FORMAT, _encode(request)))

@@ -2,7 +2,7 @@
 
 Keys: ``openaiasync:{NAME}`` (limits and virtual times), ``…:workers`` (a hash: what each worker requests) and
 ``…:seen`` (sorted: when each leased last). All expire ten minutes after the last lease. The braces keep them in one
-slot of a cluster. The clock is that of Redis. The password of the URL is shown nowhere.
+slot of a cluster. The clock is that of Redis. The URL's password is never shown.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ __all__ = ["RedisBudget", "lease_script"]
 
 TIMEOUT = 2.0  # seconds for a connection or an answer
 
-# What errors of Redis say, and what to do about them: those that trying again cannot mend.
-# A class of the package `redis`, or a part of the text.
-# A class of the package `redis`, or a part of the text.
+# Errors that another attempt does not fix, by the start of their class in the package `redis` or a part of their text,
+# and what to do about them.
 _PERMANENT = {
     "NoPermission": "its user may not use them: permit +@scripting +@string +@hash +@sortedset +time +del +pexpire "
     "~openaiasync:*",

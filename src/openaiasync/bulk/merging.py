@@ -15,7 +15,6 @@ import msgspec
 from ..storage.atomic import AtomicFile, write_file
 from ..storage.disk import FileInUseError, read_file
 from ..storage.segments import FAILED, OK, SegmentStore
-from ..storage.threads import in_thread_to_its_end
 from .batch_file import SeenOnce, digest_of
 from .fingerprint import JobChangedError, JobError, JobRecord, answers_path, folder_of, paths_of
 from .progress import JobStatus, JobTotals, Latencies, TimelinePoint, load_status, thinned, totals_of
@@ -23,7 +22,7 @@ from .report import JobReport, html_page, save_json
 from .shards import ShardPlan, shard_path, shards_folder
 from .tables import export_results
 
-__all__ = ["merge", "merge_shards", "plan_of"]
+__all__ = ["merge", "plan_of"]
 
 _COPIED = 1 << 20  # bytes
 _SHOWN = 10  # shards or rows that an error names
@@ -38,29 +37,11 @@ class _Line(msgspec.Struct, gc=False):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-async def merge_shards(
-    out: str | os.PathLike[str], *, partial: bool = False, report: str | os.PathLike[str] | None = None
-) -> JobReport:
-    """Make one output of the shards of a job that was run with `shard`, in the order of the input.
-
-    Writes the answers to `out` (and as a table, if it is one), failed rows to ``out.errors.jsonl``, and the sums of all
-    reports to ``out.report.json``. It may be repeated, for example after failed rows of a shard were sent again.
-
-    Args:
-        out: the output that was given to all shards.
-        partial: merge what there is if some shards have not started, are running, or have rows left.
-        report: the path of an HTML report with plots.
-
-    Raises:
-        JobError: without shards; unless `partial`, if some lack rows, or one is running. The error names them.
-        JobChangedError: if shards do not belong together: another input, cut, or settings.
-    """
-    html = None if report is None else os.fspath(report)
-    return await in_thread_to_its_end(lambda: merge(os.fspath(out), partial=partial, html=html))
-
-
 def merge(out: str, *, partial: bool = False, html: str | None = None, seconds: float | None = None) -> JobReport:
-    """Merge as `merge_shards` does, blocking. `seconds` is the duration of the whole run, if the caller knows it."""
+    """Merge the shards of an output that is a path, as `remote_shards.merge_shards` does. Blocks.
+
+    `seconds` is the duration of the whole run, if the caller knows it.
+    """
     place = os.path.realpath(out)
     answers = answers_path(place)
     plan = plan_of(answers)

@@ -39,12 +39,12 @@ from ..storage.threads import in_thread_to_its_end
 from .fingerprint import JobError, JobRecord, JobRunningError, answers_path, folder_of, paths_of
 from .job_sink import SendWindow
 from .merging import merge
-from .object_storage import ObjectFolder
+from .object_storage import ObjectFolder, is_url
 from .progress import JobStatus
 from .report import JobReport, html_page, save_json
 from .shards import ShardPlan, shard_path, shards_folder
 
-__all__ = ["RemoteOutput", "RemoteShard", "merge_remote"]
+__all__ = ["RemoteOutput", "RemoteShard", "merge_output", "merge_shards"]
 
 _SAVED = 1.0  # seconds between two parts
 _WATCHED = 2.5  # of these times for which an unfinished run is watched before it is taken over
@@ -191,9 +191,32 @@ class RemoteOutput:
         self._scratch.remove()
 
 
-def merge_remote(url: str, *, partial: bool = False, html: str | None = None) -> JobReport:
-    """Merge the shards of an output in an object store. Blocks. Raises as `merging.merge` does."""
-    output = RemoteOutput(url)
+async def merge_shards(
+    out: str | os.PathLike[str], *, partial: bool = False, report: str | os.PathLike[str] | None = None
+) -> JobReport:
+    """Make one output of the shards of a job that was run with `shard`, in the order of the input.
+
+    Writes the answers to `out` (and as a table, if it is one), failed rows to ``out.errors.jsonl``, and the sums of all
+    reports to ``out.report.json``. It may be repeated, for example after failed rows of a shard were sent again.
+
+    Args:
+        out: the output that was given to all shards, a path or the URL of an object.
+        partial: merge what there is if some shards have not started, are running, or have rows left.
+        report: the path of an HTML report with plots.
+
+    Raises:
+        JobError: without shards; unless `partial`, if some lack rows, or one is running. The error names them.
+        JobChangedError: if shards do not belong together: another input, cut, or settings.
+    """
+    html = None if report is None else os.fspath(report)
+    return await in_thread_to_its_end(lambda: merge_output(os.fspath(out), partial=partial, html=html))
+
+
+def merge_output(out: str, *, partial: bool = False, html: str | None = None) -> JobReport:
+    """Merge as `merge_shards` does. Blocks."""
+    if not is_url(out):
+        return merge(out, partial=partial, html=html)
+    output = RemoteOutput(out)
     try:
         return output.merge(partial=partial, html=html)
     finally:

@@ -7,9 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from ..bulk.fingerprint import folder_of, paths_of
-from ..bulk.merging import merge
 from ..bulk.object_storage import is_url
-from ..bulk.remote_shards import merge_remote
+from ..bulk.remote_shards import merge_output
 from ..bulk.shards import Shard, ShardPlan, local_file_system, shard_path
 from ..lazy import resolve_annotations
 from .console import CommandError, note
@@ -52,7 +51,7 @@ def shard_option(target: str, given: ShardArguments) -> Shard | None:
 
 def merge_job(target: str, partial: bool, report: str | None) -> int:
     """Merge the shards of an output and return the exit code."""
-    found = (merge_remote if is_url(target) else merge)(target, partial=partial, html=report)
+    found = merge_output(target, partial=partial, html=report)
     note_report(found)
     return exit_code(found)
 

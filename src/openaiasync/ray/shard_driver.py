@@ -1,8 +1,8 @@
-"""The driver of a job on Ray: it hands out numbers of shards to actors, and merges what they have written.
+"""The driver of a job on Ray: it assigns shards to actors, and merges what they have written.
 
-Rows never pass through Ray. An actor reads its part of the input, and writes the files of its shard, on a file system
-that all machines share; the driver sends the number of a shard and receives counts. So nothing is lost with a worker, a
-node, or the driver: the next run of the shard continues from its files.
+Rows never pass through Ray. An actor reads its part of the input and writes the files of its shard, on a file system
+that all machines share or in an object store; the driver sends the number of a shard and receives counts. When a
+worker, a node or the driver dies, nothing is lost: the next run of the shard continues from its files.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ __all__ = ["ROWS", "RayJob"]
 
 ROWS = 2000
 """Rows of a shard, about."""
-_AHEAD = 2  # shards that a worker has: one that starts rows, and one whose last rows are in flight
-_DEATHS = 10  # workers that may die while they run one shard
-_BUSY = 60.0  # seconds for which a shard may be locked, by a process whose end Ray has noticed before the system has
+_AHEAD = 2  # shards that a worker runs: one that starts rows, and one whose last rows are in flight
+_DEATHS = 10  # workers that may die while running one shard
+_BUSY = 60.0  # seconds for which a dead worker's process may still hold the lock of its shard
 _PATIENCE = 10.0  # seconds that the first worker waits for others
 _REACHED = 5.0  # seconds for a connection to the cluster
 _FRESH = 10.0  # seconds for which a status says that a process is running
-_GONE_ON = ("", "stop", "cost")  # ways in which a shard stops that say nothing about other shards
+_GONE_ON = ("", "stop", "cost")  # reasons for which a shard stops that do not stop the job
 _log = logging.getLogger("openaiasync")
 
 
 class _Actor:
-    """An actor, and the shards that it has."""
+    """A worker, and the numbers of the shards that it is running."""
 
     def __init__(self, actor: Any, number: int) -> None:
         self.actor = actor
@@ -122,6 +122,12 @@ class RayJob:
         if options.get("via") == "batch":
             raise ConfigurationError("via='batch' (--via batch) needs no workers: run the job on one machine")
         self._options: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        for name, value in self._options.items():
+            try:
+                msgspec.json.encode(value)
+            except (TypeError, ValueError) as error:
+                what = "a JSON schema" if name == "schema" else "a JSON value"
+                raise ConfigurationError(f"{name} is sent to other machines, and must be {what}: {error}") from None
         self._workers: list[_Actor] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._queue: list[int] = []
@@ -332,7 +338,7 @@ class RayJob:
                 self._ray.kill(worker.actor)
 
     async def _check_workers(self) -> None:
-        """Wait until workers have said that they can run shards, before any of them sends a row. Raises `JobError`."""
+        """Wait until workers report that they can run shards, before any of them sends a row. Raises `JobError`."""
         checks = [asyncio.ensure_future(self._checked(worker)) for worker in self._workers]
         patience: float | None = None
         noted = False
@@ -421,7 +427,7 @@ class RayJob:
             await self._take(number, result)
 
     def _fault_in(self, error: Exception) -> str:
-        """Return the words of an error that another worker would run into too; ``""`` if a worker or node has died.
+        """Return the text of an error that any other worker would raise too, ``""`` if the worker or its node died.
 
         Ray raises `RayTaskError` for an exception of a worker that is alive, and `ActorDiedError` both for a killed
         worker and for one whose constructor raises each time it is started.
@@ -495,7 +501,7 @@ class RayJob:
             done.cost = (done.cost or 0.0) + progress.cost
 
     async def _poll(self, plan: ShardPlan) -> None:
-        """Ask the workers for their progress: each once a second, and not more than 200 of them a second."""
+        """Poll the progress of each worker once a second, of at most 200 workers a second."""
         while True:
             await asyncio.gather(*(self._ask(worker) for worker in self._workers if worker.shards))
             self._tell(done=False, count=plan.count)

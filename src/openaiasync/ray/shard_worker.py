@@ -1,4 +1,4 @@
-"""The actor that runs shards on a machine of a cluster, with the engine and files of a job on one machine."""
+"""The actor that runs shards on a node of a cluster, with the engine and the files of a job on one machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHARED = 0.02  # seconds between two divisions of the slots between two shards
 
 
 class ShardTask(msgspec.Struct, kw_only=True):
-    """What every worker of a run is told. It holds no secret."""
+    """The task that the driver sends to every worker. It contains no secrets."""
 
     library: str
     """The version of this library that the driver has."""
@@ -47,7 +47,7 @@ class ShardTask(msgspec.Struct, kw_only=True):
 
 
 class ShardResult(msgspec.Struct, kw_only=True):
-    """What became of a shard, for the driver. The answers are in the files of the shard."""
+    """The result of running a shard; the answers are in its files."""
 
     progress: JobProgress
     stopped: str = ""
@@ -58,8 +58,11 @@ class ShardResult(msgspec.Struct, kw_only=True):
 
 
 class ShardWorker:
-    """Runs shards. One shard starts rows at a time; the next begins while the last rows of the one before it are in
-    flight, so that no slot is idle between them. An actor's methods are called with bytes, and return bytes."""
+    """The actor that runs shards.
+
+    One shard at a time starts rows. The next one begins while the last rows of the one before it are in flight, so that
+    no slot is idle between them. Arguments and results are bytes.
+    """
 
     def __init__(self, task: bytes) -> None:
         self._task = msgspec.json.decode(task, type=ShardTask)

@@ -1,4 +1,4 @@
-"""What a worker on another machine needs to know to send requests, without any secret.
+"""The options with which workers on other machines send requests. They contain no secrets.
 
 Everything here passes through Ray's object store and may be logged. The key therefore is not a part of it: a worker
 reads ``OPENAI_API_KEY`` from its environment, or runs a command that prints the key.
