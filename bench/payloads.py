@@ -132,7 +132,8 @@ def write(folder: Path) -> None:
         (folder / f"events-{size}.http").write_bytes(b"".join(_chunked(_sized(size))))
     strange = {"provider": "bench", "x_groq": {"id": "req_1", "seed": 7}}
     (folder / "strange.http").write_bytes(b"".join(_chunked(_events(**strange))))
-    parts = _chunked(_events())
+    *words, finish, done = _events()
+    parts = _chunked([*words, finish + done])  # the last part ends a stream of any length properly
     (folder / "paced.parts").write_bytes(b"".join(b"%d\n%b" % (len(part), part) for part in parts))
     (folder / "request").write_bytes(request())
 

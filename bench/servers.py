@@ -32,6 +32,7 @@ class Place(NamedTuple):
     tls: str | None  # the same over TLS, if a certificate could be made
     folder: Path  # of the prepared answers
     limit: Path | None  # the client in C, if there is a compiler
+    server: int  # the process that serves `base`
 
 
 def cores(of_server: bool) -> set[int]:
@@ -49,7 +50,7 @@ def pin(pid: int, chosen: set[int]) -> None:
             os.sched_setaffinity(pid, chosen)
 
 
-def _built(folder: Path, name: str, *words: str) -> Path | None:
+def built(folder: Path, name: str, *words: str) -> Path | None:
     """Return the program compiled from a C file, or None."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler or platform.system() != "Linux":
@@ -72,15 +73,15 @@ def _certificate(folder: Path, python: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def _running(program: Path | None, *words: str) -> Iterator[int]:
-    """Run a server, the program in C or the one in Python, and yield its port."""
+def _running(program: Path | None, *words: str) -> Iterator[tuple[int, int]]:
+    """Run a server, the program in C or the one in Python, and yield its port and its process."""
     command = [str(program)] if program else [sys.executable, str(HERE / "server.py")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, *words], **pipes) as process:
         pin(process.pid, cores(of_server=True))
         assert process.stdout is not None
         try:
-            yield int(process.stdout.readline())
+            yield int(process.stdout.readline()), process.pid
         finally:
             process.kill()
 
@@ -91,15 +92,16 @@ def servers(python: str, tls: bool = True) -> Iterator[Place]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         payloads.write(folder)
-        plain = stack.enter_context(_running(_built(folder, "server"), str(folder)))
+        plain, pid = stack.enter_context(_running(built(folder, "server"), str(folder)))
         secure = None
         certificate = _certificate(folder, python) if tls else None
         if certificate:
-            program = _built(folder, "server", "-DTLS", "-lssl", "-lcrypto")
-            secure = stack.enter_context(_running(program, str(folder), str(certificate)))
+            program = built(folder, "server", "-DTLS", "-lssl", "-lcrypto")
+            secure, _ = stack.enter_context(_running(program, str(folder), str(certificate)))
         yield Place(
             f"http://127.0.0.1:{plain}",
             f"https://127.0.0.1:{secure}" if secure else None,
             folder,
-            _built(folder, "limit"),
+            built(folder, "limit"),
+            pid,
         )
