@@ -3,9 +3,9 @@
     python bench/load.py [--streams 500,1000] [--rounds 3] [--seconds 12] [--loop asyncio] [--realtime]
 
 Streams of 50 tokens/s begin spread over the length of one, and each is followed by the next. Probe and load test run
-alternately on one core, the server on another. *Error* is the mean of |gap − 20 ms| / 20 ms, *cost* the CPU of the whole
-process for a token, decoding and statistics included. `--realtime` gives server and clients precedence over the other
-programs of a busy machine (`SCHED_FIFO`; needs root): what remains is what the client itself costs.
+alternately on one core, the server on another. *Error* is the mean of |gap − 20 ms| / 20 ms, *cost* the CPU of the
+process for a token, decoding and statistics included. `--realtime` gives server and clients precedence over other
+programs of a busy machine (`SCHED_FIFO`; needs root).
 """
 
 from __future__ import annotations
