@@ -24,6 +24,7 @@ from openaiasync import (
 from openaiasync.core.codec.endpoint import Endpoint
 from openaiasync.core.model.meta import Meta, RequestInfo
 from openaiasync.engine.binary import BinaryAnswer, ByteStream
+from openaiasync.testing import FakeAnswer, FakeTransport
 from scripted import LAST_CHUNK, Script, Seen, answer, head, json_answer, scripted
 
 CONTENT = Endpoint("things.content", "GET", "/things/{thing_id}/content", required="thing_id", codec="bytes")
@@ -247,6 +248,42 @@ class TestWhole:
 
         with_script(script, act, max_retries=1)
         assert len(tries) == 3
+
+
+def test_a_compressed_piece_is_inflated_in_steps() -> None:
+    """Other tasks run while a large piece of a streamed body is decompressed, however it is read."""
+    coded = FakeAnswer(body=[gzip.compress(SOUND)], headers={"Content-Encoding": "gzip", "Content-Type": "audio/wav"})
+
+    async def read(client: Client, streamed: bool) -> bytes:
+        if not streamed:
+            async with client.text_to_speech.stream("hi") as stream:
+                return b"".join([piece async for piece in stream])
+        async with client.audio.speech.with_streaming_response.create(input="hi", voice="a", model="m") as response:
+            return await response.read()
+
+    async def main() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with Client(
+            api_base="http://h/v1", model="m", http_other={"transport": FakeTransport(lambda _: coded)}
+        ) as client:
+            for streamed in (False, True):
+                assert await read(client, streamed) == SOUND  # what is imported at first use
+                work = asyncio.create_task(read(client, streamed))
+                beside = asyncio.create_task(other())
+                sound = await work
+                beside.cancel()
+                assert sound == SOUND
+                assert turns >= 6  # three in which the call waits, and one before each of the four slices but the first
+                turns = 0
+
+    run(main())
 
 
 class TestClocks:
