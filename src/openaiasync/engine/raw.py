@@ -25,7 +25,7 @@ from .pagination import turn
 from .sealing import seal, sealing
 from .streams import AsyncStream
 
-__all__ = ["Namespace", "RawMethods", "RawResponse", "StreamedMethods", "StreamedResponse"]
+__all__ = ["Namespace", "RawMethods", "RawResponse", "RawViews", "StreamedMethods", "StreamedResponse"]
 
 T = TypeVar("T")
 P = TypeVar("P", str, bytes)
@@ -432,16 +432,10 @@ def _over(thing: Any, calls: Engine) -> Any:
     return view
 
 
-class Namespace:
-    """The base of every group of methods (`client.chat`): an ordinary object, created once per client, that can be
-    patched."""
+class RawViews:
+    """The raw views of a namespace, and of a whole client."""
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        explicit_signatures(cls)
-
-    def __init__(self, calls: Engine) -> None:
-        self._calls = calls
+    _calls: Engine
 
     @property
     def with_raw_response(self) -> RawMethods:
@@ -452,6 +446,18 @@ class Namespace:
     def with_streaming_response(self) -> StreamedMethods:
         """The same methods, returning a context manager of a `StreamedResponse`, whose body is read on request."""
         return StreamedMethods(self, self._calls)
+
+
+class Namespace(RawViews):
+    """The base of every group of methods (`client.chat`): an ordinary object, created once per client, that can be
+    patched."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        explicit_signatures(cls)
+
+    def __init__(self, calls: Engine) -> None:
+        self._calls = calls
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

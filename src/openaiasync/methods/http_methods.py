@@ -19,7 +19,7 @@ from ..core.model.omitted import is_omitted
 from ..core.model.secrets import HiddenFields
 from ..core.policy.request_options import OPTION_NAMES
 from ..engine import AsyncCursorPage, Engine, Paginator
-from ..engine.raw import RawMethods, StreamedMethods, decode_as
+from ..engine.raw import RawViews, decode_as
 from ..engine.sealing import seal
 from ..lazy import resolve_annotations
 
@@ -46,20 +46,8 @@ def _name(event_type: Any) -> str:
     return str(getattr(event_type, "__name__", "stream"))
 
 
-class HTTPMethods:
-    """The HTTP methods, and the raw views of a whole client."""
-
-    _calls: Engine
-
-    @property
-    def with_raw_response(self) -> RawMethods:
-        """All methods, returning a `RawResponse`: status, header fields, body; `parse()` decodes."""
-        return RawMethods(self, self._calls)
-
-    @property
-    def with_streaming_response(self) -> StreamedMethods:
-        """All methods, returning a context manager of a `StreamedResponse`, whose body is read on request."""
-        return StreamedMethods(self, self._calls)
+class HTTPMethods(RawViews):
+    """The HTTP methods."""
 
     async def get(self, path: str, *, cast_to: type[T], options: Mapping[str, Any] | None = None, **stream: Any) -> T:
         """``GET`` a path below the API base and return the answer as `cast_to`.
