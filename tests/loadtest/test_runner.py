@@ -470,7 +470,7 @@ def test_a_transport_without_times() -> None:
         Load(concurrency=1, requests=1, ramp=-1.0),
     ],
 )
-def test_a_load_that_is_none(load: Load) -> None:
+def test_an_invalid_load(load: Load) -> None:
     """Neither rate nor concurrency, both, no end, or a negative number: an error before anything is sent."""
     with pytest.raises(ConfigurationError):
         load.check()

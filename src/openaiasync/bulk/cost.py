@@ -83,14 +83,14 @@ class JobCost:
         self._next = max(_FADING * self._next, cost)
 
     def settle(self, work: Work) -> None:
-        """A row has finished: give back what was booked for it."""
+        """Release what was booked for a row that has finished."""
         if self._limit is not None:
             self._total -= self._booked.pop(work.index, 0.0)
             if not self._booked:
                 self._total = 0.0  # no sum of rounding errors
 
     def learn(self, work: Work, usage: Usage) -> None:
-        """Take what an answer took, for the estimates of further rows."""
+        """Note the tokens of an answer, for the estimates of further rows."""
         if self._limit is not None:
             self._answers += 1
             self._estimate.seen(work.request.body, usage)

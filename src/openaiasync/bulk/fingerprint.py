@@ -126,7 +126,7 @@ class JobRecord(msgspec.Struct, kw_only=True):
             self._compare_source(out)
             return None
         about = os.stat(self.input)
-        if self.shard is not None:  # the plan of the shards knows the size, and a border moves with it
+        if self.shard is not None:  # the plan of the shards records the size, and a border depends on it
             if about.st_mtime_ns != self.modified and digest_of(self.input, self.size, self.start) != self.digest:
                 raise JobChangedError(
                     f"{self.source} was changed since {out} was started: restore it, or remove all shards to start over"

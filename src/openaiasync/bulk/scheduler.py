@@ -672,7 +672,7 @@ class Scheduler:
     def _check_alive(self, now: float, error: OpenAIError, work: Work) -> None:
         """Stop the run if no server has worked for `give_up_after` seconds, or each asks for a longer pause.
 
-        A server that refuses every request without an end is as good as dead: what a user waits for has to end.
+        A server that refuses every request for that long counts as dead, so that the run ends.
         """
         for server in self._servers:
             dead = now - server.troubled_at >= self._give_up_after

@@ -1,7 +1,7 @@
 """Load tests of a server: requests on a schedule, times taken where bytes are received, and a verdict on the client.
 
-`LoadTest` puts a `Load` of requests made by a `Workload` on a server, and returns a `StageResult`; `openaiasync bench`
-is the command for it.
+`LoadTest` sends the requests of a `Workload` at the pace of a `Load` and returns a `StageResult`. The command for it is
+`openaiasync bench`.
 """
 
 from __future__ import annotations

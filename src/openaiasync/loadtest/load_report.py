@@ -24,7 +24,7 @@ _ROWS = (
 
 
 class LoadReport(msgspec.Struct, kw_only=True):
-    """A load test: what was measured, and how."""
+    """What a load test measured, and how."""
 
     url: str
     model: str
@@ -106,7 +106,7 @@ def _columns(one: Distribution) -> dict[str, str]:
 
 
 def _times(rows: list[tuple[str, Distribution]], width: int) -> list[str]:
-    """Return the distributions as a table, or one below the other where that is too wide."""
+    """Return the distributions as a table, or as one list each where a table is too wide."""
     cells = [(name, _columns(one)) for name, one in rows]
     if not cells:
         return []
@@ -127,7 +127,7 @@ def _times(rows: list[tuple[str, Distribution]], width: int) -> list[str]:
 
 
 def _folded(line: str, width: int) -> Iterator[str]:
-    """Break a line at blanks, with the following lines indented."""
+    """Yield a line in parts that fit the width, broken at blanks; all but the first are indented."""
     while len(line) > max(width, 30):
         at = line.rfind(" ", 3, max(width, 30) + 1)
         if at < 0:
@@ -138,7 +138,7 @@ def _folded(line: str, width: int) -> Iterator[str]:
 
 
 def sweep_table(stages: list[StageResult], width: int = 100) -> list[str]:
-    """Return one line for each of several stages; fewer columns on a narrow terminal."""
+    """Return a table with a line for each stage, and fewer columns on a narrow terminal."""
     columns: list[tuple[str, Callable[[StageResult], str]]] = [
         ("load", lambda one: one.load.removeprefix("concurrency ").removeprefix("rate ")),
         ("tokens/s", lambda one: number(one.tokens_per_second)),
@@ -173,7 +173,7 @@ def _p(one: Distribution | None, name: str) -> str:
 
 
 def html_page(report: LoadReport) -> str:
-    """Return a report as a self-contained page: the sweep, then each stage with its figures, plots and verdict."""
+    """Return the report as a self-contained page: the sweep, then each stage with its verdict, figures and plots."""
     body = [facts_list([("model", report.model), ("requests", report.workload), ("started", report.started)])]
     if len(report.stages) > 1:
         body.append("".join(_sweep_plots(report.stages)))

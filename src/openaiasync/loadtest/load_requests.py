@@ -31,7 +31,7 @@ _WORDS = _VOCABULARY.split()
 
 
 class Workload:
-    """Makes the requests of a load test; `request(number)` may be called in any order."""
+    """The requests of a load test; `request(number)` may be called in any order."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Workload:
         stream: bool = True,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        """`fields` gives the fields of the n-th request's body; `defaults` those that it may lack.
+        """`fields` returns the fields of the n-th request's body; `defaults` are added where it lacks them.
 
-        With `stream`, operations that can stream do.
+        With `stream`, every operation that can stream does.
         """
         self._endpoint = endpoint
         self._fields = fields
@@ -62,7 +62,10 @@ class Workload:
         return endpoint.group == "embedding"
 
     def request(self, engine: Engine, number: int) -> Request:
-        """Return the n-th request. Raises `OpenAIError`, and `TypeError` for fields that cannot be sent."""
+        """Return the n-th request, which is never retried.
+
+        Raises `OpenAIError`, and `TypeError` for fields that cannot be sent.
+        """
         fields = {**self.defaults, **self._fields(number)}
         endpoint: Endpoint = fields.pop("endpoint", self._endpoint)
         streamed = self._stream and bool(endpoint.event)
@@ -82,7 +85,7 @@ class Workload:
 
 
 def fixed_prompt(endpoint: Endpoint, prompt: str) -> Callable[[int], dict[str, Any]]:
-    """Return requests that all have this prompt."""
+    """Return a function that returns the fields of each request, all with this prompt."""
     fields = _prompt_fields(endpoint, prompt)
     return lambda number: fields
 
@@ -90,7 +93,9 @@ def fixed_prompt(endpoint: Endpoint, prompt: str) -> Callable[[int], dict[str, A
 def synthetic_prompts(
     endpoint: Endpoint, tokens: tuple[int, int], seed: int = 0, *, prefix: int = 0
 ) -> Callable[[int], dict[str, Any]]:
-    """Return requests with prompts of random words, about `tokens` (least, most) tokens long.
+    """Return a function that returns the fields of each request: a prompt of random words.
+
+    A prompt is about as many tokens long as `tokens` (least, most) says: most vocabularies have each word as a token.
 
     Prompts differ from their first word, so that a cache of prefixes does not help, unless all of them begin with the
     same `prefix` tokens. Equal seeds give equal prompts.
@@ -108,9 +113,9 @@ def synthetic_prompts(
 def with_random_limit(
     fields: Callable[[int], dict[str, Any]], name: str, tokens: tuple[int, int], seed: int = 0
 ) -> Callable[[int], dict[str, Any]]:
-    """Return the same requests with a random limit (least, most) on the tokens of their answers, in the field `name`.
+    """Add a random limit on the tokens of its answer, from `tokens` (least, most), to each request.
 
-    Requests that have the field keep theirs. Equal seeds give equal limits.
+    `name` is the field of the limit; requests that have it keep theirs. Equal seeds give equal limits.
     """
 
     def limited(number: int) -> dict[str, Any]:
@@ -120,12 +125,12 @@ def with_random_limit(
 
 
 def _drawing(seed: int, number: int) -> random.Random:
-    """Return the source of random numbers of one request."""
+    """Return the generator of random numbers for one request."""
     return random.Random(seed * 1_000_003 + number)
 
 
 def rows_of_file(path: str) -> Callable[[int], dict[str, Any]]:
-    """Return the requests of a file in the Batch format, again from its start at the end. Blocks.
+    """Return a function that returns the rows of a file in the Batch format, and after the last the first. Blocks.
 
     The ``url`` of a row names its operation (default: chat). Raises `OSError`, and `InputFileError` for lines that are
     not requests.

@@ -1,10 +1,10 @@
 """One request of a load test, with the times at which its bytes were received.
 
-A stream is first received as a whole, with a time for each read (`TimedExchange`), and only then decoded: decoding
-delays no other request's times. A stream of plain chunks that ends properly takes a fast path, which looks for tokens
-and usage alone and costs a quarter of the general one. Everything else is read by the `AsyncStream` that callers
-iterate, so that what is an error for them is one here, with the same words. Other transports are read piece by piece,
-with the time at which the reader was woken.
+A stream is received as a whole, with a time for each read (`TimedExchange`), before it is decoded, so that decoding
+delays the times of other requests as little as possible. A stream of plain chunks that ends properly takes a fast path,
+which looks only for tokens and usage and costs a quarter of the general path. Any other stream is read by the
+`AsyncStream` that callers iterate, so that the same streams fail here with the same errors. Other transports are read
+piece by piece, with the time at which the reader was woken.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def open_answer(engine: Engine, request: Request, clock: Callable[[], float]) ->
 
 
 async def _read_plain(response: TimedResponse, one: Measured) -> list[float] | None:
-    """Do as `_read_stream` for a stream of plain chunks with a proper end; return `None` for any other, unread."""
+    """Read a stream of plain chunks that ends properly, as `_read_stream` does; return `None` for any other stream."""
     gaps: list[float] = []
     first = last = 0.0
     chunks = 0
@@ -220,7 +220,7 @@ async def _read_plain(response: TimedResponse, one: Measured) -> list[float] | N
         for times, events in _plain_events(*response.arrivals()):
             if is_done(events[-1]):
                 events.pop()
-            # One call decodes them all, for less than half of what a call for each would cost.
+            # Decoding them in one call costs less than half as much as a call for each.
             decoded = _decode_chunks(b"[%b]" % b",".join(events))
             if len(decoded) != len(events):
                 return None
@@ -284,7 +284,7 @@ def _plain_events(times: list[float], pieces: list[bytes]) -> Iterator[tuple[lis
 
 
 async def _read_stream(stream: AsyncStream[Any], response: TimedResponse, one: Measured) -> list[float]:
-    """Read a stream of any kind; see `Received.read`."""
+    """Read any stream; see `Received.read`."""
     gaps: list[float] = []
     last, events = 0.0, 0
     try:
@@ -343,7 +343,7 @@ def _has_delta(delta: Any) -> bool:
 
 
 def kind_of(error: OpenAIError) -> tuple[str, str]:
-    """Return the kind of a failed request and the words of the server, or of the network."""
+    """Return the kind of an error, by which failed requests are counted, and the message of the server or network."""
     words = error.message if isinstance(error, APIError) else str(error)
     meta = error.meta
     if meta is not None:

@@ -1,4 +1,4 @@
-"""The result of a load test: what was measured of each request, summed up while it runs in bounded memory."""
+"""The result of a load test: the measurements of its requests, summed up in bounded memory while it runs."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class Measured(msgspec.Struct, kw_only=True, gc=False):
     """One request. Times are of one clock, in seconds."""
 
     due: float
-    """When it was to be sent. All latencies count from here, so that a request that had to wait for a stalled server,
-    or for a slot, has waited."""
+    """When it was to be sent. All latencies count from here, so that they include any wait for a stalled server or for
+    a slot."""
     sent: float = 0.0
     late: float = 0.0
-    """How late the client was, by its own fault."""
+    """How late the client sent it, not counting the wait for a slot."""
     queued: float = 0.0
     """How long it waited for a slot of ``max_in_flight``."""
     first: float | None = None
@@ -100,7 +100,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     measured: bool
     """False during ramp and warm-up."""
     late: float = 0.0
-    """How late the client was, by its own fault."""
+    """How late the client sent it, not counting the wait for a slot."""
     queued: float = 0.0
     """How long it waited for a slot of ``max_in_flight``."""
     ttft: float | None = None
@@ -230,7 +230,7 @@ class StageTimeline:
         return self.buckets[index]
 
     def spread(self, name: str, begin: float, end: float, amount: float) -> None:
-        """Add an amount that came evenly from `begin` to `end`."""
+        """Add an amount that is spread evenly from `begin` to `end`."""
         self.bucket(end)
         if end <= begin:
             bucket = self.bucket(end)
@@ -265,7 +265,7 @@ class StageTimeline:
 
 
 class StageRecorder:
-    """Sums up the requests of one stage.
+    """The sums of the requests of one stage.
 
     The window of its rates is from `measure_from` to `measure_to` (`None`: to the end of the last request).
     """
@@ -307,7 +307,7 @@ class StageRecorder:
         self.last_end: float = start
 
     def give_up(self, one: Measured) -> None:
-        """Count a request that was abandoned before its end, for the load that it made."""
+        """Count a request that was abandoned before its end; it was part of the load until then."""
         if one.sent:
             self.timeline.spread("in_flight", one.sent, one.end, one.end - one.sent)
             end = one.end if self.measure_to is None else min(one.end, self.measure_to)
@@ -428,7 +428,7 @@ class StageRecorder:
             timeline.bucket(one.end).tokens += tokens
 
     def result(self, **more: Any) -> StageResult:
-        """Return the figures; `more` are the fields that only the runner knows."""
+        """Return the figures of the stage; `more` are the fields that the caller knows."""
         end = self.last_end if self.measure_to is None else self.measure_to
         seconds = max(end - self.measure_from, 1e-9)
         ended = self.ok + self.failed

@@ -1,9 +1,9 @@
-"""Puts load on a server: an open loop, in which requests come on a schedule, or a closed loop of workers.
+"""Runs a load test: an open loop, in which requests are sent on a schedule, or a closed loop of workers.
 
 Every request has an instant at which it is due, fixed in absolute time, and all latencies count from it. In an open
-loop a server that stalls does not slow the schedule down: the requests that were due meanwhile have waited, and their
-waiting is in the figures. (Tools that send the next request when the last one is answered leave just these out, which
-is known as coordinated omission.) In a closed loop the next request of a worker is due when its answer was received.
+loop a server that stalls does not slow the schedule down: the waiting of the requests that were due meanwhile is part
+of the figures. (Tools that send a request only when the previous one was answered leave out these requests, which is
+known as coordinated omission.) In a closed loop the next request of a worker is due when its answer was received.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class LoadTest:
             await self._reached.aclose()
 
     async def check(self) -> Measured:
-        """Send one request and return its figures. Raises its `OpenAIError` instead of counting it."""
+        """Send one request and return its figures. Raises the `OpenAIError` of a request that fails."""
         now = self._clock()
         one = Measured(due=now, sent=now)
         request = self._setup.workload.request(self._open_engine(), self._sent)
@@ -149,7 +149,7 @@ class LoadTest:
         return one
 
     async def run(self, load: Load, on_progress: Callable[[StageRecorder, int], None] | None = None) -> StageResult:
-        """Put a load on the server and return the figures; after `stop`, those until then.
+        """Put a load on the server and return the figures; after `stop`, the figures up to that time.
 
         `on_progress` is called about twice a second with the recorder and the number of requests under way.
         """
@@ -164,7 +164,7 @@ class LoadTest:
             self._stage = None
 
     def stop(self) -> None:
-        """End the stage under way, giving up its requests, and all later ones."""
+        """End the stage under way, abandoning its requests, and prevent later ones."""
         self.stopped = True
         if self._stage is not None:
             self._stage.stop()
@@ -277,7 +277,7 @@ class _Stage:
     # ---------------------------------------------------------------- loops
 
     def _wanted(self, due: float) -> bool:
-        """Whether a request due now belongs to the load; counts it if it is measured."""
+        """Return whether a request that is due at this time belongs to the load; count it if it is measured."""
         load = self._load
         if self._over or (load.duration is not None and due >= self._measure_from + load.duration):
             return False
@@ -324,8 +324,11 @@ class _Stage:
                     worker.cancel()
 
     async def _work(self, due: float) -> None:
-        """Send one request after the other. (They have no tasks: the next one is sent in the turn of the event loop in
-        which an answer is received.)"""
+        """Send one request after the other.
+
+        They share this task, so that a request is sent in the turn of the event loop in which the previous answer was
+        received.
+        """
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(self._ended)
@@ -433,7 +436,7 @@ class _Stage:
                 await work
 
     async def _finish(self) -> None:
-        """Wait for the requests under way, and give up those that take too long."""
+        """Wait for the requests under way, and abandon those that take longer than `drain`."""
         if self._under_way and not self._stopped.is_set():
             ended = asyncio.ensure_future(asyncio.wait(set(self._under_way)))
             await self._unless_stopped(ended, self._clock() + self._load.drain)

@@ -1,4 +1,4 @@
-"""How busy the client itself was during a load test, and whether it, and not the server, set the figures."""
+"""How busy the client was during a load test, and the verdict: whether the figures are the server's or its own."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ class ClientLoad(msgspec.Struct, kw_only=True):
     cpu_peak: float = 0.0
     """The same in its busiest second."""
     waiting: float | None = None
-    """Share of the time in which it was ready to run, but other processes had its core; `None`: the system does not
-    tell (only Linux does)."""
+    """Share of the time in which it was ready to run, but other processes had its core; `None` except on Linux."""
     lag: Distribution | None = None
     """How late the event loop ran a timer, in seconds: bytes that arrive meanwhile are read, and stamped, that late."""
     late: Distribution | None = None
@@ -63,7 +62,7 @@ class ClientMonitor:
         cpu: Callable[[], float] = time.thread_time,
         queued: Callable[[], float | None] | None = None,
     ) -> None:
-        """`cpu` gives the seconds that this thread has run, `queued` the seconds that it has waited for a core."""
+        """`cpu` returns the seconds that this thread has run, `queued` the seconds that it has waited for a core."""
         self._clock, self._cpu, self._queued = clock, cpu, queued or _seconds_in_run_queue
         self._timer: asyncio.TimerHandle | None = None
         self._lag = Samples()
@@ -73,7 +72,7 @@ class ClientMonitor:
         self._began_queued: float | None = None
 
     def start(self) -> None:
-        """Start to watch, forgetting what was seen before."""
+        """Start watching, and discard earlier observations."""
         self.stop()
         self._lag, self._peak = Samples(), 0.0
         self._began = self._second = now = self._clock()
@@ -88,7 +87,7 @@ class ClientMonitor:
             self._timer = None
 
     def load(self, late: Samples) -> ClientLoad:
-        """Return what was seen so far; `late` is how late requests were sent."""
+        """Return the observations so far; `late` is how late requests were sent."""
         now, cpu, queued = self._clock(), self._cpu(), self._queued()
         if self._began is None or now <= self._began:
             return ClientLoad(late=late.summary())
@@ -114,7 +113,7 @@ class ClientMonitor:
             cpu = self._cpu()
             self._peak = max(self._peak, (cpu - self._second_cpu) / (now - self._second))
             self._second, self._second_cpu = now, cpu
-        # Ticks that a blocked loop missed count as well, or one pause of a second would be one value among thousands.
+        # Ticks that a blocked loop missed are counted, too; else a pause of a second would be one value of thousands.
         missed = int((now - self._due) / TICK)
         if missed:
             self._lag.extend([now - self._due - step * TICK for step in range(1, missed + 1)])
@@ -148,7 +147,7 @@ def judge(
         strains.append(f"its core was used to {_percent(used)}")
     if client.waiting is not None and client.waiting >= _STOLEN:
         strains.append(f"other processes kept it from running for {_percent(client.waiting)} of the time")
-    # A median as short as a timer is exact says nothing: chunks that arrive together have no gap that could be longer.
+    # Medians below the resolution of timers are not compared: chunks that arrive together have gaps of zero.
     start, gap = (None if median is None or median < _HARMLESS else median for median in (start, gap))
     shortest = min((median for median in (start, gap) if median is not None), default=None)
     for name, seen, median in (
@@ -159,7 +158,7 @@ def judge(
             continue
         share = seen.p99 / median
         if share >= _NOTICEABLE:
-            text = f"{name} up to {_ms(seen.p99)} late (p99), {_percent(share)} of the {_ms(median)} that it measured"
+            text = f"{name} up to {_ms(seen.p99)} late (p99), {_percent(share)} of the measured median of {_ms(median)}"
             (limits if share >= _DOMINANT else strains).append(text)
     if rate is not None and sent_rate is not None and not held_back and sent_rate < rate * _SHORT_OF_RATE:
         limits.append(f"it sent {sent_rate:,.1f} of {rate:,.1f} requests/s")
@@ -183,7 +182,7 @@ def _ms(seconds: float) -> str:
 
 
 def _seconds_in_run_queue() -> float | None:
-    """Return how long this thread was ready to run without a core; `None` where the system does not tell."""
+    """Return how many seconds this thread was ready to run without a core; `None` except on Linux."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         with open(f"/proc/self/task/{threading.get_native_id()}/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1]) / 1e9
