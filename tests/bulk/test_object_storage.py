@@ -112,8 +112,8 @@ def test_a_table_in_a_store(api: Server, bucket: str, tmp_path: Path) -> None:
     ):
         source = put(f"{bucket}/{name}", data)
         out = f"{bucket}/{name}.jsonl"
-        for number in range(3):
-            asyncio.run(shard(api, source, out, number, 3, table=table, model="m"))
+        for number in range(2):
+            asyncio.run(shard(api, source, out, number, 2, table=table, model="m"))
         assert merge_output(out).ok == 40
         assert keys_in(out) == [f"row-{number}" for number in range(1, 41)]
 
@@ -141,6 +141,7 @@ def test_mistakes_in_an_object_are_named(api: Server, bucket: str, tmp_path: Pat
     assert api.report()["requests"] == 0
 
 
+@pytest.mark.commands
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     """Without fsspec, the error says which extra brings it."""
     text = (
@@ -220,6 +221,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.commands
 def test_a_killed_shard_continues_elsewhere(api: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL, and a machine that has nothing but the store: no row is lost, each is in the output once, and all that
     were paid twice are named; the folder that was left is removed."""
@@ -281,16 +283,21 @@ def test_two_runs_of_a_shard(api: Server, bucket: str, tmp_path: Path, monkeypat
 def test_a_store_that_fails_holds_up_rows(
     api: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While no part can be written, only rows are sent that the last part has named; then the job goes on."""
+    """While no part can be written, only rows are sent that the last part has named; then the job goes on. A part whose
+    response is lost is written again, and is not mistaken for that of another process."""
     monkeypatch.setattr("openaiasync.bulk.remote_shards._SAVED", 0.05)
     source, out = put(f"{bucket}/in.jsonl", rows(tmp_path, 300)), f"{bucket}/out.jsonl"
     system = fsspec.filesystem("memory")
-    write, failing = type(system).pipe_file, True
+    write, failing, lost = type(system).pipe_file, True, False
 
     def pipe_file(self: Any, path: str, value: bytes, **options: Any) -> None:
+        nonlocal lost
         if failing and path.endswith("/000001"):
             raise OSError("the store is down")
         write(self, path, value, **options)
+        if path.endswith("/000002") and not lost:
+            lost = True
+            raise OSError("the response was lost")
 
     monkeypatch.setattr(type(system), "pipe_file", pipe_file)
 
@@ -305,6 +312,7 @@ def test_a_store_that_fails_holds_up_rows(
         return await run
 
     assert asyncio.run(main()).ok == 300
+    assert lost
     assert api.report()["requests"] == 300
 
 

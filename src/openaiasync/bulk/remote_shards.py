@@ -1,27 +1,26 @@
 """Shards whose output is in an object store, where nothing can be appended and nothing can be locked.
 
-A shard runs on files of this machine (a temporary folder), as any job does. About once a second what was added to them
-is written to the store as the next *part*, an object with a number that is never changed: so a shard that is resumed on
-another machine begins with the files as of the last part. In ``OUT.shards``:
+A shard runs on files in a temporary folder of its machine, as any job does. About once a second, the changes of these
+files are written to the store as the next *part*: a numbered object that is never changed. A shard that is resumed on
+another machine starts with the files as of the last part. In ``OUT.shards``:
 
     plan.json              as for shards on a shared path
     PLAN/000003/000017     part 17 of shard 3, where PLAN is the time at which the plan was made
     PLAN/000003/done       all files of a finished shard, in place of its parts
     PLAN/000003/status     its numbers
 
-* A part is created only if there is none with its number. Two processes that run the same shard therefore notice each
-  other with the next part, and the one that began earlier stops. A process that finds parts of an unfinished run waits
-  whether more of them come before it takes over.
-* Rows may be sent that no part knows of yet. Each part therefore names a row up to which rows may be sent before the
-  next part is written (`SendWindow`), and a run that is resumed counts all of them as sent: they are among
-  ``paid_twice`` of the report.
+* A part is created only if there is none with its number. If two processes run the same shard, the one that began
+  earlier therefore fails to write its next part, and stops. A process that finds the parts of an unfinished run first
+  watches whether more of them are written.
+* Rows are sent before a part records them. Each part therefore states up to which row rows may be sent until the next
+  part is written (`SendWindow`). A run that is resumed counts all of them as sent, and its report names them in
+  ``paid_twice``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import shutil
 import stat
@@ -235,6 +234,7 @@ class RemoteShard:
         self._next = 0  # number of the next part
         self._claims: list[int] = []  # parts that runs began with, from the first one that did not finish
         self._ceiling = 0  # that of the last part
+        self._pending: _SavedPart | None = None  # a part that is to be written before anything else
         self._saved: dict[str, tuple[int, int, int]] = {}  # inode, size and modification of the files in the last part
 
     # ---------------------------------------------------------------- before and after the run
@@ -365,7 +365,7 @@ class RemoteShard:
         except BaseException:
             await _cancelled(running)
             with contextlib.suppress(JobError, OSError):  # saves the rows that have finished since the last part
-                await in_thread_to_its_end(lambda: self._write(self._changes(0)))
+                await in_thread_to_its_end(self._write_rest)
             raise
         await self._finish(report)
         return report
@@ -374,28 +374,30 @@ class RemoteShard:
         """Write the plan, and a part with all files, before anything is sent. Blocks."""
         parts = self._parts(self._output.share_plan())
         self._claims.append(self._next)
-        self._write(self._changes(_AHEAD))
+        self._pending = self._changes(_AHEAD)
+        self._write()
         self._store.remove([name for name in parts if name.endswith(("/stopped", "/done"))])
 
     async def _keep(self, running: asyncio.Task[JobReport], window: SendWindow) -> None:
         """Write a part about once a second, until the job has ended."""
         loop = asyncio.get_running_loop()
-        saved_at, before = loop.time(), 0
+        saved_at = loop.time()
+        before = taken = 0
         while not running.done():
             await asyncio.wait({running}, timeout=_SAVED)
-            taken = window.taken
-            ceiling = taken + max(_AHEAD, 2 * (taken - before))
-            saved, part = dict(self._saved), self._changes(ceiling)  # between two steps of the job, in its thread
+            if self._pending is None:  # between two steps of the job, in its thread
+                before, taken = taken, window.taken
+                self._pending = self._changes(taken + max(_AHEAD, 2 * (taken - before)))
+            if self._pending is None:
+                continue
+            ceiling = self._pending.ceiling
             try:
-                await in_thread_to_its_end(functools.partial(self._write, part))
-            except JobRunningError:
-                raise
+                await in_thread_to_its_end(self._write)
             except OSError as error:  # rows before the last ceiling are sent meanwhile
-                self._saved = saved
                 if loop.time() - saved_at > _GIVE_UP:
                     raise JobError(f"{self._output.url} cannot be written: {error}") from error
-                continue
-            saved_at, before, window.ceiling = loop.time(), taken, ceiling
+            else:
+                saved_at, window.ceiling = loop.time(), ceiling
 
     async def _finish(self, report: JobReport) -> None:
         """Write the end of the run: in place of the parts, if no row is left."""
@@ -409,7 +411,7 @@ class RemoteShard:
 
     def _write_end(self, is_done: bool) -> None:
         if not is_done:
-            self._write(self._changes(0))
+            self._write_rest()
             self._store.write(f"{self._folder}/stopped", b"")
             return
         self._saved = {}
@@ -427,14 +429,23 @@ class RemoteShard:
             [self._part_name(number) for number in range(self._claims[0], self._next) if number not in takeovers]
         )
 
-    def _write(self, part: _SavedPart | None) -> None:
-        if part is None:
+    def _write_rest(self) -> None:
+        """Write what has changed until the end of the job."""
+        self._write()
+        self._pending = self._changes(0)
+        self._write()
+
+    def _write(self) -> None:
+        """Write the pending part. After an `OSError` it stays pending: it may have been written all the same, and the
+        next attempt must write the same bytes."""
+        if self._pending is None:
             return
         try:
-            self._store.write(self._part_name(self._next), _encode(part), exclusive=True)
+            self._store.write(self._part_name(self._next), _encode(self._pending), exclusive=True)
         except FileExistsError:
             raise self._in_use() from None
         self._next += 1
+        self._pending = None
 
     def _changes(self, ceiling: int) -> _SavedPart | None:
         """Return what has changed in the files since the last call, reading only what was added to growing files.
