@@ -21,6 +21,8 @@ from scripted import CHAT, json_answer, scripted
 class FakeBudget:
     """A budget that keeps its quota here, and fails as told by `fault`: an error, or seconds that an answer takes."""
 
+    patience = 5.0
+
     def __init__(self) -> None:
         self.quota = Quota()
         self.fault: Exception | float = 0.0

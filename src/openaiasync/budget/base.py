@@ -22,6 +22,9 @@ class SharedLimitsError(OpenAIError):
 class Budget(Protocol):
     """The connection of a worker to a quota."""
 
+    patience: float
+    """Seconds within which the first lease must be answered."""
+
     async def lease(self, request: LeaseRequest) -> Grant:
         """Pass `request` to the quota and return the grant.
 
@@ -42,6 +45,7 @@ class Budget(Protocol):
 class LocalBudget:
     """A budget within the process: ``local:NAME``. All clients and event loops that name it share it."""
 
+    patience: float = 5.0
     _known: ClassVar[dict[str, Quota]] = {}
 
     def __init__(self, url: str) -> None:

@@ -17,8 +17,7 @@ __all__ = ["Leases", "Lessee", "open_budget"]
 
 _log = logging.getLogger("openaiasync")
 
-ANSWERED = 0.25  # seconds for an answer of the budget, after which the worker continues without it
-JOINED = 5.0  # the same before the first request
+ANSWERED = 0.25  # seconds without an answer of the budget after which the worker continues without it
 IDLE = 0.1  # seconds after which a worker without rows looks again
 LINGER = 0.5  # seconds without rows after which a worker leaves the budget
 
@@ -75,10 +74,11 @@ class Leases:
         share = self.share
         request = LeaseRequest(worker=share.worker, event="join", rpm=share.rpm, tpm=share.tpm)
         try:
-            async with asyncio.timeout(JOINED):
+            async with asyncio.timeout(self._budget.patience):
                 grant = await self._budget.lease(request)
         except TimeoutError:
-            raise SharedLimitsError(f"the store of the shared limits did not answer within {JOINED:g} s") from None
+            patience = self._budget.patience
+            raise SharedLimitsError(f"the store of the shared limits did not answer within {patience:g} s") from None
         if grant.error == "limits":
             raise ConfigurationError(
                 f"other processes use these shared limits with rpm={grant.rpm} and tpm={grant.tpm}, not with "
@@ -163,7 +163,7 @@ class Leases:
         request = share.request(loop.time(), rows)
         try:
             # Without the budget, nothing waits for its answer.
-            async with asyncio.timeout(ANSWERED if share.reached else JOINED):
+            async with asyncio.timeout(ANSWERED if share.reached else self._budget.patience):
                 grant = await self._budget.lease(request)
             _check_format(grant)
         except (SharedLimitsError, ConfigurationError, TimeoutError) as error:

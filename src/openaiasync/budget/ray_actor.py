@@ -64,6 +64,8 @@ class QuotaActor:
 class RayBudget:
     """The budget of ``ray://NAME``, in the cluster that this process is connected to, or the one of ``RAY_ADDRESS``."""
 
+    patience: float = 60.0  # the first lease connects to the cluster, which starts a process for the actor
+
     def __init__(self, url: str) -> None:
         name = url.partition("://")[2].rstrip("/")
         if not re.fullmatch(r"[\w.-]+", name):

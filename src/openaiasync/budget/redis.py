@@ -60,6 +60,8 @@ class RedisBudget:
     Its other parameters are those of the package ``redis``, such as ``db`` and ``ssl_ca_certs``.
     """
 
+    patience: float = 5.0
+
     def __init__(self, url: str) -> None:
         try:
             import redis.asyncio
