@@ -1,4 +1,4 @@
-"""Runs the command line as a user does, in a process of its own, and a server that remembers what it was asked."""
+"""The command line in a process or in this one, and a server that records its requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def call(
 
 
 def inside(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    """The same within this process, in a tenth of the time: for what needs no process of its own."""
+    """Run one command within this process, in a tenth of the time of `call`."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with tempfile.TemporaryFile() as given:
         given.write(stdin)
@@ -57,7 +57,7 @@ def inside(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[s
 
 @contextmanager
 def started(*arguments: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command under way, with pipes; killed if it is still there at the end."""
+    """A running command with pipes; killed if it still runs at the end of the block."""
     child = subprocess.Popen(
         [*COMMAND, *arguments],
         stdin=subprocess.PIPE,
@@ -74,12 +74,12 @@ def started(*arguments: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def one_line(text: str) -> bool:
-    """Whether a complaint is just one line, and no traceback."""
+    """Return whether an error is one line, without a traceback."""
     return text.startswith("openaiasync: ") and text.endswith("\n") and text.count("\n") == 1
 
 
 class Spy:
-    """The demo server's application; `requests` holds path and body of every call, `answer` may take one's place.
+    """The demo server's application, which records path and body of every request in `requests`.
 
     `answer(path, body)` gives status and body, or `None` to let the demo models answer.
     """
@@ -119,7 +119,7 @@ class Spy:
         await send({"type": "http.response.body", "body": answer[1]})
 
     def bodies(self, path: str) -> list[Any]:
-        """What was asked at paths that end so."""
+        """Return the bodies of requests whose paths have this ending."""
         return [body for asked, body in self.requests if asked.endswith(path)]
 
 
@@ -127,7 +127,7 @@ class Spy:
 def spied(
     answer: Callable[[str, Any], Answer] = lambda path, body: None, app: Server | None = None
 ) -> Iterator[tuple[ServerThread, Spy]]:
-    """A server on a free port, and its spy."""
+    """A server on a free port, and the record of its requests."""
     spy = Spy(answer, app)
     with start_in_thread(serve(spy, grace=0.0)) as server:
         yield server, spy

@@ -1,4 +1,4 @@
-"""The built-in server, once for all commands that just need somebody to talk to."""
+"""The built-in server, started once for all commands, and folders for settings and state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Someone at a terminal, talking: types, waits for the prompt, and sees what stands on the screen."""
+"""A conversation in a pseudo-terminal: typing, waiting for the prompt, reading the screen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 30.0  # seconds until something that has to be seen is taken as missi
 
 
 class Seat:
-    """A conversation under way."""
+    """A running conversation."""
 
     def __init__(self, child: Any, spy: Spy, server: ServerThread) -> None:
         self.child = child
@@ -34,7 +34,7 @@ class Seat:
         self.written = ""
 
     def _read(self) -> bool:
-        """Take what was written; whether there may be more."""
+        """Read output; return whether there may be more."""
         try:
             data = self.child.read_nonblocking(65_536, timeout=0.05)
         except pexpect.TIMEOUT:
@@ -46,7 +46,7 @@ class Seat:
         return True
 
     def until(self, seen: Callable[[], bool], what: str) -> None:
-        """Wait until this can be seen."""
+        """Wait until the condition holds; `what` is for the error."""
         end = time.monotonic() + PATIENCE
         while not seen():
             more = self._read()
@@ -54,7 +54,7 @@ class Seat:
                 raise AssertionError(f"{what} is not on the screen:\n{self.glass.text}")
 
     def see(self, pattern: str) -> None:
-        """Wait until this stands somewhere on the screen."""
+        """Wait until the screen matches the pattern."""
         self.until(lambda: re.search(pattern, self.glass.text) is not None, pattern)
 
     def prompted(self, count: int) -> None:
@@ -81,7 +81,7 @@ class Seat:
         return [body["messages"] for body in self.spy.bodies("/chat/completions")]
 
     def leave(self, keys: str = "\x04") -> int:
-        """End the talk; its exit code."""
+        """End the conversation and return its exit code."""
         self.type(keys)
         end = time.monotonic() + PATIENCE
         while self._read():
@@ -92,7 +92,7 @@ class Seat:
 
 
 def nobody(path: str, body: Any) -> Answer:
-    """Leaves every answer to the demo models."""
+    """Let the demo models answer."""
     return None
 
 

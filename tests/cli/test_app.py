@@ -37,7 +37,7 @@ def flags(text: str) -> set[str]:
 
 
 def test_help_names_every_command_and_exit_code() -> None:
-    """`--help` and no command at all show what there is."""
+    """`--help`, or no command, lists every command."""
     helped, bare = call("--help"), call()
     assert helped.returncode == bare.returncode == 0
     assert helped.stdout == bare.stdout
@@ -63,7 +63,7 @@ def test_help_names_every_command_and_exit_code() -> None:
     ],
 )
 def test_help_of_a_command(command: str, options: set[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every option of a command is in its help, each with words."""
+    """The help of a command describes each of its options."""
     assert run([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert options <= flags(text)
@@ -72,12 +72,12 @@ def test_help_of_a_command(command: str, options: set[str], capsys: pytest.Captu
 
 
 def test_version() -> None:
-    """`--version` names program and version."""
+    """`--version` prints the name and the version of the program."""
     assert call("--version").stdout == f"openaiasync {__version__}\n"
 
 
 def test_help_imports_neither_server_nor_transport() -> None:
-    """Asking for help costs no more than it must."""
+    """The help imports neither the server nor the client."""
     program = (
         "import sys; from openaiasync.cli.command_line import run; run(['--help']); run(['chat', '--help'])\n"
         "print([name for name in sys.modules if name.startswith('openaiasync.') and name.split('.')[1] in "
@@ -112,7 +112,7 @@ def test_without_the_extra(name: str) -> None:
 
 
 def test_a_broken_installation_is_not_taken_for_a_missing_extra() -> None:
-    """Only the extra's own packages count as the extra."""
+    """A module that is missing for another reason is not reported as a missing extra."""
     program = "import sys; sys.modules['openaiasync.errors'] = None; from openaiasync.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -146,7 +146,7 @@ def test_a_broken_installation_is_not_taken_for_a_missing_extra() -> None:
     ],
 )
 def test_wrong_usage(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot work is refused with exit code 2 and one line that names it, before anything is sent."""
+    """Wrong usage ends with exit code 2 and one line that names the mistake, before anything is sent."""
     assert run(arguments) == 2
     captured = capsys.readouterr()
     assert one_line(captured.err)
@@ -155,13 +155,13 @@ def test_wrong_usage(arguments: list[str], word: str, capsys: pytest.CaptureFixt
 
 
 def test_usage_errors_point_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The complaint about an option names the help of its command."""
+    """An error about an option points to the help of its command."""
     run(["chat", "--nope"])
     assert "openaiasync chat --help" in capsys.readouterr().err
 
 
 def test_no_server() -> None:
-    """A refused connection is one line with the URL and exit code 1."""
+    """A refused connection ends with exit code 1 and one line that has the URL."""
     url = f"http://127.0.0.1:{closed_port()}/v1"
     done = call("models", "--base-url", url)
     assert done.returncode == 1
@@ -180,7 +180,7 @@ def test_debug_shows_where_an_error_came_from() -> None:
 
 
 def test_a_wrong_key_is_not_repeated() -> None:
-    """A refused key ends with exit code 1, and is shown nowhere, traceback included."""
+    """A refused key ends with exit code 1 and is never printed, not even in a traceback."""
     with start_in_thread(serve(demo_app(api_key="the right one"))) as server:
         done = inside("models", "--base-url", server.base_url, "--api-key", KEY, "--debug")
         assert done.returncode == 1
@@ -190,7 +190,7 @@ def test_a_wrong_key_is_not_repeated() -> None:
 
 
 def test_a_server_that_quotes_the_key_is_not_repeated_either() -> None:
-    """The key stays out of the message even when the server puts it in."""
+    """The key is removed from an error message in which the server quotes it."""
     with spied(lambda path, body: refused(f"bad key {KEY}", 401)) as (server, _):
         done = inside("models", "--base-url", server.base_url, "--api-key", KEY)
     assert done.returncode == 1
@@ -209,7 +209,7 @@ def test_a_slow_server_is_left_after_the_timeout() -> None:
 
 
 def test_no_colour_into_a_pipe_unless_forced() -> None:
-    """FORCE_COLOR colours a pipe too, nothing else does; the words stay the same."""
+    """Only FORCE_COLOR colours output in a pipe; the text is the same."""
     plain, forced = call("nothing"), call("nothing", FORCE_COLOR="1")
     assert "\x1b" not in plain.stderr
     assert "\x1b[" in forced.stderr
@@ -247,7 +247,7 @@ CLOSED = [
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 @pytest.mark.parametrize("arguments", CLOSED, ids=" ".join)
 def test_a_stdout_that_is_closed_or_full(server: ServerThread, arguments: list[str], tmp_path: Path) -> None:
-    """Output that cannot be written is one line and exit code 1: it is not lost silently, and no traceback."""
+    """Output that cannot be written ends with exit code 1 and one line, without a traceback."""
     for target, words in ((">&-", "stdout is closed"), (">/dev/full", "No space left on device")):
         done = subprocess.run(
             ["/bin/sh", "-c", f'exec "$@" {target}', "sh", *COMMAND, *arguments],
@@ -277,7 +277,7 @@ def test_a_stderr_that_is_full(server: ServerThread) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_all_standard_files_closed(server: ServerThread) -> None:
-    """Without stdin, stdout and stderr a command still ends with its exit code, and writes into no socket."""
+    """Without stdin, stdout and stderr a command ends with its usual exit code, and no output reaches a socket."""
     program = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]
     env = environment(OPENAI_BASE_URL=server.base_url)
     assert subprocess.run([*program, "models"], check=False, timeout=30, env=env).returncode == 1

@@ -81,7 +81,7 @@ def test_wrong_functions(text: str | None, words: str, tmp_path: Path) -> None:
 
 
 def test_approval_on_a_terminal(tools: str) -> None:
-    """Each call is shown and waits: no tells the model, yes runs it, and always asks no more for this tool."""
+    """Each call waits for an answer: no is passed on to the model, yes runs it, always stops asking for this tool."""
     with seat("--functions", tools, "--approve", answer=calls("add", '{"a": 2, "b": 40}')) as me:
         me.type("one\r")
         me.see(r"Call add\(\{\"a\": 2, \"b\": 40\}\)\? \[y\]es, \[n\]o, \[a\]lways")
@@ -104,7 +104,7 @@ def test_approval_on_a_terminal(tools: str) -> None:
 
 
 def test_ctrl_c_instead_of_an_approval(tools: str) -> None:
-    """It ends the turn, not the conversation, and nothing runs."""
+    """Ctrl-C ends the turn but not the conversation, and the tool does not run."""
     with seat("--functions", tools, "--approve", answer=calls("add", '{"a": 2, "b": 40}')) as me:
         me.type("one\r")
         me.see("Call add")
@@ -117,7 +117,7 @@ def test_ctrl_c_instead_of_an_approval(tools: str) -> None:
 
 
 def test_the_end_of_the_input_denies_a_call(tools: str) -> None:
-    """Ctrl-D at the question is no, and the output goes on in the next line."""
+    """Ctrl-D denies the call, and the output continues on the next line."""
     with seat("--functions", tools, "--approve", answer=calls("add", '{"a": 2, "b": 40}')) as me:
         me.type("one\r")
         me.see("Call add")
@@ -143,7 +143,7 @@ def test_approval_while_stdin_is_the_question(tools: str) -> None:
 
 
 def test_no_terminal_to_ask_on(tools: str) -> None:
-    """Every call is denied, which is said on stderr and to the model."""
+    """Every call is denied, with a note on stderr and a reason for the model."""
 
     def answer(path: str, body: object) -> Answer:
         return calls("add", '{"a": 2, "b": 40}')(path, body)

@@ -35,7 +35,7 @@ number = 3
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder one works in, with modules of tools."""
+    """The current folder, with modules of tools."""
     (tmp_path / "my_own_tools.py").write_text(TOOLS, encoding="utf-8")
     (tmp_path / "my_broken_tools.py").write_text("1 / 0", encoding="utf-8")
     (tmp_path / "my_needy_tools.py").write_text("import not_installed_at_all", encoding="utf-8")
@@ -47,7 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_tools(here: Path) -> None:
-    """A function of a module in the folder one works in, or inside a class."""
+    """A tool is a function of a module in the current folder, or of a class in it."""
     box = Toolbox()
     add_tools(box.add, ["my_own_tools:add", "my_own_tools:Box.inner"])
     assert box.names == ["add", "inner"]
@@ -67,20 +67,20 @@ def test_tools(here: Path) -> None:
         ("my_own_tools:untyped", "the tool my_own_tools:untyped: "),
     ],
 )
-def test_what_is_no_tool(here: Path, place: str, words: str) -> None:
+def test_invalid_tools(here: Path, place: str, words: str) -> None:
     """The error names the place as it was given, and what is wrong with it."""
     with pytest.raises(CommandError, match=words):
         add_tools(Toolbox().add, [place])
 
 
 def test_two_tools_of_one_name(here: Path) -> None:
-    """The second is refused."""
+    """A second tool with the same name is refused."""
     with pytest.raises(CommandError, match="my_own_tools:add"):
         add_tools(Toolbox().add, ["my_own_tools:add", "my_own_tools:add"])
 
 
 def test_a_schema(tmp_path: Path) -> None:
-    """The object in the file."""
+    """The schema is the object in the file."""
     path = tmp_path / "s.json"
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     path.write_text(json.dumps(schema), encoding="utf-8")
@@ -100,8 +100,8 @@ def test_a_schema(tmp_path: Path) -> None:
         ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_what_is_no_schema(tmp_path: Path, text: str, words: str) -> None:
-    """No JSON, no schema, or one that nothing can be made of."""
+def test_invalid_schemas(tmp_path: Path, text: str, words: str) -> None:
+    """Text that is not JSON, JSON that is not a schema, and schemas that cannot be used are refused."""
     path = tmp_path / "s.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CommandError, match=words):
@@ -110,7 +110,7 @@ def test_what_is_no_schema(tmp_path: Path, text: str, words: str) -> None:
 
 @pytest.mark.parametrize("look", [schema_in, image_at])
 def test_files_that_cannot_be_read(tmp_path: Path, look: Any) -> None:
-    """Neither there, nor a file."""
+    """A missing file and a folder are refused."""
     with pytest.raises(CommandError, match="cannot read"):
         look(str(tmp_path / "none"))
     with pytest.raises(CommandError, match="cannot read"):

@@ -133,7 +133,7 @@ def test_words_of_the_server_are_no_markup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("operation", ["completion", "response", "embedding"])
 def test_other_operations(operation: str, server: ServerThread) -> None:
-    """Completions and responses are streams, too; embeddings have a latency alone."""
+    """Completions and responses are streamed as well; embeddings have only a latency."""
     model = {"embedding": "demo-embed", "completion": "demo-complete"}.get(operation, "demo-chat")
     done = inside(
         "bench", server.base_url, "--endpoint", operation, "-n", "3", "-c", "1", "--warmup", "0", "-m", model, "--json"
@@ -146,7 +146,7 @@ def test_other_operations(operation: str, server: ServerThread) -> None:
 
 
 def test_a_dead_server() -> None:
-    """One line, exit code 1, and no figures."""
+    """A server that cannot be reached ends with exit code 1 and one line, without figures."""
     done = inside("bench", "http://127.0.0.1:9/v1", "-m", "x", "-n", "5")
     assert (done.returncode, done.stdout) == (1, "")
     assert one_line(done.stderr)
@@ -154,7 +154,7 @@ def test_a_dead_server() -> None:
 
 
 def test_a_refused_key() -> None:
-    """The check says what every request would have been answered; the key is not shown."""
+    """The check before the test reports the error of every request; the key is not shown."""
     with spied(lambda path, body: refused("no such key", 401)) as (server, spy):
         done = inside("bench", server.base_url, "-m", "x", "--api-key", "sk-very-secret", "-n", "50")
     assert done.returncode == 1
@@ -229,7 +229,7 @@ def test_ctrl_c_prints_what_there_is() -> None:
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
-    """One line that names the option, exit code 2; nothing is sent."""
+    """Wrong usage ends with exit code 2 and one line that names the option; nothing is sent."""
     done = inside("bench", "http://127.0.0.1:9/v1", "-m", "x", *arguments)
     assert done.returncode == 2, done.stderr
     assert one_line(done.stderr)

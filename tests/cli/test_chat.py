@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pytest
 from openaiasync.demo import demo_app
 from openaiasync.server import ServerThread, serve, start_in_thread
 
-from .command import Answer, call, inside, one_line, refused, spied, started
+from .command import COMMAND, Answer, call, environment, inside, one_line, refused, spied, started
 
 MODEL = ("-m", "demo-chat")
 
@@ -30,8 +31,20 @@ def streamed(*parts: bytes) -> Answer:
     return 200, b"".join(parts)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are bytes on POSIX systems only")
+def test_an_argument_in_another_locale(server: ServerThread) -> None:
+    """UTF-8 in an argument is understood whatever the locale is; other bytes are named, and not sent."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [os.fsencode(part) for part in (*COMMAND, "chat", "-m", "demo-chat", "--base-url", server.base_url)]
+    env = environment(**ascii_only)
+    for asked, code, out in ((b"say caf\xc3\xa9", 0, b"caf?\n"), (b"say caf\xe9", 2, b"")):
+        done = subprocess.run([*command, asked], stdin=subprocess.DEVNULL, capture_output=True, env=env, check=False)
+        assert (done.returncode, done.stdout) == (code, out)
+    assert b"the question is not UTF-8 text" in done.stderr
+
+
 def test_an_answer_on_stdout(server: ServerThread) -> None:
-    """The words and a newline on stdout, the choice of the model on stderr."""
+    """The answer and a newline are on stdout, the choice of the model is on stderr."""
     done = call("chat", "say hello world", "--base-url", server.base_url)
     assert done.stdout == "hello world\n"
     assert done.returncode == 0
@@ -68,7 +81,7 @@ def test_system_prompt() -> None:
 
 
 def test_json_is_the_whole_answer(server: ServerThread) -> None:
-    """`--json` gives the answer object, nothing else."""
+    """`--json` prints only the answer object."""
     done = call("chat", "say Grüße", "--json", *MODEL, "--base-url", server.base_url)
     answer = json.loads(done.stdout)
     assert answer["object"] == "chat.completion"
@@ -79,7 +92,7 @@ def test_json_is_the_whole_answer(server: ServerThread) -> None:
 
 
 def test_the_answer_streams() -> None:
-    """Words are on stdout long before the answer is whole; when nobody reads them any more, the command ends."""
+    """Pieces are on stdout before the answer is complete; the command ends when the reader of its output is gone."""
     app = demo_app(token_delay=0.02)
     with (
         start_in_thread(serve(app, grace=0.0)) as server,
@@ -97,7 +110,7 @@ def test_the_answer_streams() -> None:
 
 
 def test_ctrl_c_ends_a_question() -> None:
-    """SIGINT in the middle of an answer: exit code 130, no traceback, the server rid of the call."""
+    """SIGINT during an answer ends with exit code 130, without a traceback, and cancels the call."""
     import signal
 
     app = demo_app(token_delay=0.02)
@@ -124,7 +137,7 @@ def test_ctrl_c_ends_a_question() -> None:
     [([], b"", "empty"), ([" "], None, "empty"), ([], b" \n", "empty"), ([], b"\xff\xfe\x00", "UTF-8")],
 )
 def test_no_question(arguments: list[str], piped: bytes | None, word: str) -> None:
-    """Nothing to ask, or bytes that are no text, are wrong usage."""
+    """An empty question and bytes that are not text are wrong usage."""
     done = inside("chat", *arguments, *MODEL, "--base-url", "http://127.0.0.1:9/v1", stdin=piped or b"")
     assert done.returncode == 2
     assert one_line(done.stderr)
@@ -132,7 +145,7 @@ def test_no_question(arguments: list[str], piped: bytes | None, word: str) -> No
 
 
 def test_a_refusal_of_the_server() -> None:
-    """An error of the server is one line with its message, however many lines it has."""
+    """An error of the server is printed as one line, however many lines its message has."""
     with spied(lambda path, body: refused("no such\nthing \x1b[31mhere")) as (server, _):
         done = inside("chat", "hello", *MODEL, "--base-url", server.base_url)
     assert done.returncode == 1
@@ -159,7 +172,7 @@ def test_an_answer_that_breaks_off() -> None:
     ],
 )
 def test_why_there_is_less_to_read(answer: Answer, words: str) -> None:
-    """An answer that is cut, filtered, refused or empty is explained on stderr, and is no error."""
+    """An answer that is cut, filtered, refused or empty is explained on stderr, and the exit code is 0."""
     with spied(lambda path, body: answer) as (server, _):
         done = inside("chat", "hello", *MODEL, "--base-url", server.base_url)
     assert words in done.stderr
@@ -167,7 +180,7 @@ def test_why_there_is_less_to_read(answer: Answer, words: str) -> None:
 
 
 def test_a_pipe_gets_the_text_untouched() -> None:
-    """Control characters of an answer are the pipe's business; text that is no Unicode text ends nothing."""
+    """Control characters reach a pipe unchanged; lone surrogates do not end the command."""
     parts = (chunk("a\x1b[31m\ttab"), chunk("\ud83d", "stop"), b"data: [DONE]\n\n")
     with spied(lambda path, body: streamed(*parts)) as (server, _):
         done = call("chat", "hello", *MODEL, "--base-url", server.base_url)
@@ -181,7 +194,7 @@ def seen(spy: Any) -> list[list[str]]:
 
 
 def test_a_session_of_questions(state_folder: Path) -> None:
-    """`--session` goes on where the one of that name was, model and system prompt too; `--continue` with the last."""
+    """`--session` continues the session of that name with its model and system prompt, `--continue` the last one."""
     with spied() as (server, spy):
         where = ("--base-url", server.base_url)
         for options in (
@@ -201,7 +214,7 @@ def test_a_session_of_questions(state_folder: Path) -> None:
 
 
 def test_a_failed_question_is_not_kept(state_folder: Path) -> None:
-    """Nothing of it is in the file, and where there was none, there is none."""
+    """A failed question is not saved, and no file is created for it."""
     with spied(lambda path, body: refused("no") if "bad" in str(body) else None) as (server, spy):
         options = ("--session", "a", *MODEL, "--base-url", server.base_url)
         assert inside("chat", "bad", *options).returncode == 1
@@ -237,7 +250,7 @@ def test_wrong_options(
     state_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each is one line that says what is wrong; the model is not asked."""
+    """Each ends with one line that says what is wrong; nothing is sent."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
     (tmp_path / "text").write_text("some text", encoding="utf-8")
@@ -253,7 +266,7 @@ def test_wrong_options(
 
 
 def test_a_tool_and_a_schema_in_a_pipe(tmp_path: Path) -> None:
-    """What tools do is told on stderr; with a schema, stdout is one JSON document."""
+    """Calls of tools are shown on stderr; with a schema, stdout is one JSON document."""
     (tmp_path / "sums_of_mine.py").write_text(
         'def add(a: int, b: int) -> int:\n    "Add two numbers."\n    return a + b\n', encoding="utf-8"
     )
@@ -283,7 +296,7 @@ def test_a_tool_and_a_schema_in_a_pipe(tmp_path: Path) -> None:
 
 
 def test_an_image(tmp_path: Path) -> None:
-    """Each goes into the message: a file as its bytes, an address as it is."""
+    """Each image is part of the message: a file as its bytes, a URL unchanged."""
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
     with spied(lambda path, body: streamed(chunk("A.", "stop"), b"data: [DONE]\n\n")) as (server, spy):
         image = ("--image", str(tmp_path / "a.png"), "-i", "https://example.org/b.png")
@@ -294,7 +307,7 @@ def test_an_image(tmp_path: Path) -> None:
 
 @pytest.mark.commands
 def test_two_commands_with_one_new_session(server: ServerThread, state_folder: Path) -> None:
-    """Of two that begin with one new name together each turn that was answered is kept, or the command fails."""
+    """Of two commands that start with the same new name, each keeps its answered turn or fails."""
     words = ("one", "two")
     for attempt in range(3):
         options = ("--session", f"new{attempt}", *MODEL, "--base-url", server.base_url)

@@ -1,4 +1,4 @@
-"""What goes with a question: parameters of the API, header fields, fragments, pictures and sounds, how it is shown."""
+"""The options of a question: parameters of the API, header fields, fragments, pictures, sounds, and the output."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_wrong_parameter(pair: tuple[str, str], words: str) -> None:
 
 
 def test_parameters_of_other_servers() -> None:
-    """A name that OpenAI's API lacks is sent as JSON or text; one that looks like a slip gets a hint."""
+    """A parameter that OpenAI's API lacks is sent as JSON or text; one that looks mistyped gets a hint."""
     with spied(anything()) as (server, spy):
         options = ("-o", "top_k", "40", "-o", "grammar", "root ::= x", "-o", "temprature", "1")
         body = ("--extra-body", '{"min_p": 0.1, "top_k": 5}')
@@ -114,7 +114,7 @@ def test_an_extra_body_in_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["[1]", "{", "@missing.json"])
 def test_a_wrong_extra_body(given: str) -> None:
-    """Anything but an object is wrong usage."""
+    """Anything else is wrong usage."""
     done = inside("chat", "hello", "--extra-body", given, *MODEL, "--base-url", "http://127.0.0.1:9/v1")
     assert done.returncode == 2
     assert one_line(done.stderr)
@@ -173,7 +173,7 @@ def web(pages: dict[str, bytes]) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def test_fragments_come_first(tmp_path: Path) -> None:
-    """Several, in their order, in front of the question; a byte order mark is not text."""
+    """Fragments stand in front of the question in their order, without byte order marks."""
     (tmp_path / "a.txt").write_bytes("\ufeffFirst text.\n".encode())
     (tmp_path / "b.txt").write_text("Second text.", encoding="utf-8")
     files = ("-f", str(tmp_path / "a.txt"), "--fragment", str(tmp_path / "b.txt"))
@@ -210,7 +210,7 @@ def test_a_fragment_of_a_page() -> None:
     ],
 )
 def test_a_wrong_fragment(source: str, words: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says which and why; the model is not asked."""
+    """One line says which fragment cannot be read and why; nothing is sent."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with spied() as (server, spy):
@@ -271,7 +271,7 @@ def test_what_cannot_be_sent(options: tuple[str, ...], words: str) -> None:
 
 
 def test_a_picture_needs_a_question() -> None:
-    """With the picture on stdin there is no conversation."""
+    """A picture on stdin excludes a conversation."""
     done = inside("chat", "-i", "-", *MODEL, "--base-url", "http://127.0.0.1:9/v1", stdin=PNG)
     assert done.returncode == 2
     assert "give the question as an argument" in done.stderr
@@ -290,7 +290,7 @@ def test_a_picture_needs_a_question() -> None:
     ],
 )
 def test_only_the_last_code_block(answer: str, shown: str, noted: bool) -> None:
-    """`-x` prints its content alone; an answer without one is printed whole, and that is said."""
+    """`-x` prints the content of the last code block; an answer without one is printed whole, with a note."""
     with spied(anything(answer)) as (server, _):
         done = inside("chat", "hello", "-x", *MODEL, "--base-url", server.base_url)
     assert done.stdout == shown
@@ -382,7 +382,7 @@ def test_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_any_text_survives_a_template(text: str) -> None:
-    """What is saved is what is read."""
+    """A saved template is read unchanged."""
     from openaiasync.cli.templates import Template, read_template, save_template
 
     template = Template(prompt=text, system=text, options={"a b": text, "n": "1.5"}, tools=(text,))
@@ -405,7 +405,7 @@ def test_any_text_survives_a_template(text: str) -> None:
     ],
 )
 def test_a_wrong_template(text: str | None, arguments: list[str], words: str, tmp_path: Path) -> None:
-    """Each is one line that says what is wrong; nothing is sent."""
+    """Each ends with one line that says what is wrong; nothing is sent."""
     folder = tmp_path / "config" / "openaiasync" / "templates"
     folder.mkdir(parents=True)
     (folder / "summarise.toml").write_text('prompt = "Sum it up."', encoding="utf-8")

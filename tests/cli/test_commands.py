@@ -28,21 +28,21 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
 class Person:
-    """Someone who types lines into a conversation and reads what comes, without a terminal."""
+    """Types lines into a conversation and returns its output, without a terminal."""
 
     def __init__(self, talk: Repl, spy: Spy) -> None:
         self.talk = talk
         self.spy = spy
 
     async def types(self, line: str) -> str:
-        """What is said in answer, on stdout and stderr."""
+        """Run a line and return what it prints on stdout and stderr."""
         said = io.StringIO()
         with redirect_stdout(said), redirect_stderr(said):
             await execute(self.talk, line)
         return said.getvalue().strip()
 
     async def refused(self, line: str, words: str) -> None:
-        """A wrong command: it says why, and nothing has changed."""
+        """Run a wrong command: its error has these words, and the conversation is unchanged."""
         before = (self.talk.session.messages, self.talk.store.path, list(self.talk.images))
         with pytest.raises(CommandError, match=words):
             await self.types(line)
@@ -61,7 +61,7 @@ class Person:
 def person(
     act: Callable[[Person], Awaitable[None]], *, answer: Callable[[str, Any], Answer] = nobody, **wanted: Any
 ) -> None:
-    """Let somebody talk."""
+    """Hold a conversation with the demo server."""
 
     async def main(url: str, spy: Spy) -> None:
         async with Client(api_base=url, max_retries=0) as client:
@@ -79,7 +79,7 @@ def person(
 
 
 def test_undo() -> None:
-    """Questions and their answers go, as many as are named; the next request does not have them."""
+    """/undo removes the named number of questions with their answers; later requests do not have them."""
 
     async def act(me: Person) -> None:
         await me.refused("/undo", "no question to take back")
@@ -98,7 +98,7 @@ def test_undo() -> None:
 
 
 def test_retry() -> None:
-    """The last question is asked again in the place of its answer; one that failed, with its images."""
+    """/retry asks the last question again and replaces its answer; a failed question keeps its images."""
     failing = [False]
 
     def answer(path: str, body: Any) -> Answer:
@@ -124,7 +124,7 @@ def test_retry() -> None:
 
 
 def test_fork(state_folder: Path) -> None:
-    """A copy goes its own way, in a file of its own; the one before stays as it was."""
+    """/fork continues in a copy with another file; the conversation before is unchanged."""
 
     async def act(me: Person) -> None:
         await me.types("say one")
@@ -144,7 +144,7 @@ def test_fork(state_folder: Path) -> None:
 
 
 def test_the_last_conversation_goes_on() -> None:
-    """A conversation without a name is kept, too, and is the one to continue with."""
+    """A conversation without a name is saved, too, and `--continue` finds it."""
 
     async def first(me: Person) -> None:
         await me.types("say one")
@@ -160,7 +160,7 @@ def test_the_last_conversation_goes_on() -> None:
 
 
 def test_a_fork_of_what_is_not_kept() -> None:
-    """Nothing is kept of it either."""
+    """The fork of an unsaved conversation is not saved."""
 
     async def act(me: Person) -> None:
         await me.types("say one")
@@ -173,7 +173,7 @@ def test_a_fork_of_what_is_not_kept() -> None:
 
 
 def test_save(tmp_path: Path, state_folder: Path) -> None:
-    """A name, a path, or a text for people; the file without a name goes when there is one with a name."""
+    """/save takes a name, a path, or a Markdown file; a new name replaces the unnamed file."""
 
     async def act(me: Person) -> None:
         await me.refused("/save", "no name yet")
@@ -226,7 +226,7 @@ def test_load(tmp_path: Path, state_folder: Path) -> None:
 
 
 def test_a_session_in_use() -> None:
-    """Two conversations cannot write one file: the second is told so, and keeps its own."""
+    """Two conversations cannot write to one file: the second gets an error and keeps its own file."""
 
     async def first(me: Person) -> None:
         await me.types("say one")
@@ -243,7 +243,7 @@ def test_a_session_in_use() -> None:
 
 
 def test_model_and_system() -> None:
-    """Both can be seen and changed; they hold from the next question on."""
+    """/model and /system show and change their values from the next question on."""
 
     async def act(me: Person) -> None:
         assert await me.types("/model") == "Model: demo-chat"
@@ -293,7 +293,7 @@ def test_images(tmp_path: Path) -> None:
 
 
 def test_usage() -> None:
-    """What was used, as the server counts it."""
+    """/usage shows the tokens that the server counted."""
 
     async def act(me: Person) -> None:
         assert (await me.types("/usage")).startswith("Requests: 0; tokens sent: 0 ")
@@ -309,14 +309,19 @@ def test_usage() -> None:
     person(act)
 
 
-def test_help() -> None:
-    """Every command is listed, with what may follow it."""
+@pytest.mark.parametrize("columns", [40, 100])
+def test_help(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/help lists every command with its argument; on a narrow terminal the texts are below the commands."""
 
     async def act(me: Person) -> None:
         told = await me.types("/help")
         for command in COMMANDS:
             assert f"{command.name} {command.argument}".rstrip() in told
+            assert command.help in " ".join(told.split())
+        assert max(map(len, told.splitlines())) <= columns
+        assert ("/retry" in told.splitlines()) == (columns < 60)
 
+    monkeypatch.setenv("COLUMNS", str(columns))
     person(act)
 
 
@@ -330,7 +335,7 @@ def test_help() -> None:
     ],
 )
 def test_wrong_commands(line: str, words: str) -> None:
-    """The nearest one is named; nothing is asked."""
+    """An unknown command names the nearest one and sends nothing."""
 
     async def act(me: Person) -> None:
         await me.refused(line, words)
@@ -340,8 +345,8 @@ def test_wrong_commands(line: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["/etc/passwd", "/2", "/ undo", "what does /undo do?"])
-def test_what_is_no_command(line: str) -> None:
-    """A path, a number, a slash in a sentence: the model is asked."""
+def test_lines_that_are_not_commands(line: str) -> None:
+    """A path, a number and a slash in a sentence are questions."""
 
     async def act(me: Person) -> None:
         await me.types(line)
@@ -351,7 +356,7 @@ def test_what_is_no_command(line: str) -> None:
 
 
 def test_exit() -> None:
-    """The talk is over; capitals do not matter."""
+    """/exit ends the conversation, in any case of letters."""
 
     async def act(me: Person) -> None:
         await me.types("say one")

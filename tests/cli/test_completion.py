@@ -54,7 +54,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def completed(folder: Path, line: str, **env: str) -> list[str]:
-    """What bash would offer for this line, in which the cursor is at the end."""
+    """Return what bash offers at the end of this line."""
     words = re.findall(r"[:=]+|[^\s:=]+", line) + ([""] if line.endswith((" ", "=", ":")) else [])
     script = ASK.format(
         script=folder / "bash", line=shlex.quote(line), words=" ".join(map(shlex.quote, words)), at=len(words) - 1
@@ -73,7 +73,7 @@ def completed(folder: Path, line: str, **env: str) -> list[str]:
 
 
 def test_commands_and_options(folder: Path) -> None:
-    """The first word is a command, a word with a hyphen one of its options; values are left to their own rules."""
+    """The first word completes to commands, a hyphen to options; values have rules of their kind."""
     assert completed(folder, "openaiasync ch") == ["chat", "check"]
     assert {"bench", "chat", "embed", "limits", "run", "serve"} <= set(completed(folder, "openaiasync "))
     assert completed(folder, "openaiasync --v") == ["--version"]
@@ -136,7 +136,7 @@ def test_hostile_names_are_quoted(folder: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:9/v1", "nonsense", "ftp://x"])
 def test_a_server_that_does_not_answer(base: str, cache: Path) -> None:
-    """Nothing is printed, which would be in the middle of the user's line; and nothing is kept."""
+    """Nothing is printed into the line that the user types, and nothing is cached."""
     done = inside("completion", "models", "--base-url", base)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not cache.exists()

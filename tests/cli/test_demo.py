@@ -29,7 +29,7 @@ def summary(text: str) -> dict[str, str]:
 
 
 def test_the_whole_demo() -> None:
-    """Everything it promises, over a socket, in seconds; a pipe gets plain text, and stderr nothing."""
+    """The demo shows all of its parts; a pipe gets plain text, and stderr stays empty."""
     began = time.monotonic()
     done = call("demo")
     assert time.monotonic() - began < 30
@@ -124,14 +124,14 @@ def test_the_demo_minds_its_own_business() -> None:
 
 
 def test_the_same_seed_asks_the_same() -> None:
-    """A seed stands for its questions; another seed has others."""
+    """The same seed gives the same questions, another seed others."""
     once, again, other = (list(questions_of(50, seed)) for seed in (1, 1, 2))
     assert once == again != other
     assert len(once) == 50
 
 
 def test_ctrl_c() -> None:
-    """SIGINT in the middle: exit code 130, quickly, and nothing on stderr."""
+    """SIGINT ends the demo quickly with exit code 130 and an empty stderr."""
     with started("demo", "--calls", "1000000") as child:
         assert child.stdout is not None
         assert child.stderr is not None
@@ -169,7 +169,7 @@ def test_failed_calls_are_counted(
 
 
 def test_an_early_failure_ends_the_demo() -> None:
-    """Where not even the first question is answered, there is nothing to count."""
+    """The demo ends if its first question is not answered."""
     app = Spy(lambda path, body: refused("broken") if path.endswith("/chat/completions") else None)
     with pytest.raises(CommandError, match="broken") as caught:
         run_demo(10, 2, 0, app)
@@ -177,7 +177,7 @@ def test_an_early_failure_ends_the_demo() -> None:
 
 
 def test_a_server_that_cannot_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a port there is no demo: one line, exit code 1."""
+    """Without a free port the demo ends with exit code 1 and one line."""
 
     async def refuse(self: Any) -> None:
         raise OSError(24, "Too many open files")
@@ -203,7 +203,7 @@ def test_cosines() -> None:
 
 
 def test_percentiles() -> None:
-    """By nearest rank; none without calls; failed calls count as calls."""
+    """Percentiles are by nearest rank; failed calls count as calls."""
     tally = Tally(latencies=[float(number) for number in range(100, 0, -1)])
     assert (tally.percentile(0.5), tally.percentile(0.99), tally.percentile(1.0)) == (50.0, 99.0, 100.0)
     assert Tally(latencies=[3.0]).percentile(0.99) == 3.0

@@ -95,7 +95,7 @@ def test_without_calls_nothing_is_charged() -> None:
 
 
 def test_the_table_is_readable() -> None:
-    """A process of its own prints a table, and shows of the key its length only."""
+    """The command prints a table, and of the key only its length."""
     with spied() as (server, _):
         done = call("doctor", "--base-url", server.base_url, OPENAI_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
@@ -190,7 +190,7 @@ def test_a_web_page() -> None:
 
 @pytest.mark.commands
 def test_a_port_that_never_answers() -> None:
-    """It ends after --timeout, and says what may be the matter."""
+    """The check ends after --timeout, with advice."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = findings("--base-url", f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "--timeout", "0.3")
     assert found["tcp"]["state"] == "ok"
@@ -271,7 +271,7 @@ def test_a_bundle_that_does_not_exist() -> None:
 
 
 def test_a_proxy_is_named() -> None:
-    """What the environment says of proxies is shown, without its password."""
+    """The proxy of the environment is shown, without its password."""
     with port_that_sends(b"") as port:
         environment = {"HTTP_PROXY": f"http://user:{KEY}@127.0.0.1:{port}"}
         found = checked("http://models.example/v1", environment)

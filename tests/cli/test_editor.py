@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture
 def editor(tmp_path: Path) -> Path:
-    """An editor that notes its file, the file's text and mode, and runs the script `edit` on it."""
+    """An editor that records the file's name, text and mode, and runs the script `edit` on it."""
     program = tmp_path / "my editor"
     program.write_text(
         f'#!/bin/sh\ncp "$2" "{tmp_path}/before"; stat -c %a "$2" > "{tmp_path}/mode"; echo "$2" > "{tmp_path}/name"\n'
@@ -36,7 +36,7 @@ def editor(tmp_path: Path) -> Path:
 
 
 def test_a_question_from_the_editor(editor: Path, tmp_path: Path) -> None:
-    """Its lines are one question; the file was for the owner only, began with the given text, and is gone."""
+    """The lines are one question; the file had the given text, was readable by its owner only, and is removed."""
     with seat(EDITOR=f"'{editor}' --wait", VISUAL="") as me:
         assert "one two" in me.say("!edit begin with this")
         assert me.asked()[0][-1]["content"] == "say\none two"
@@ -65,7 +65,7 @@ def test_a_question_that_failed_is_edited(editor: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_editor(editor: Path, tmp_path: Path) -> None:
-    """It is the editor's: the conversation goes on, and the editor has its usual reaction."""
+    """Ctrl-C reaches the editor; the conversation goes on."""
     (tmp_path / "edit").write_text("echo editing; sleep 30", encoding="utf-8")
     with seat(EDITOR=f"'{editor}' -w", VISUAL="") as me:
         me.type("!edit\r")

@@ -22,7 +22,7 @@ def rows_of(text: str) -> list[dict[str, Any]]:
 
 
 def test_lines_in_json_lines_out(server: ServerThread) -> None:
-    """One object a line with index, text and embedding; equal texts have equal vectors of the length asked for."""
+    """Each line of output has index, text and embedding; equal texts have equal vectors of the requested length."""
     done = call("embed", *MODEL, "--base-url", server.base_url, stdin="Grüße\nein Text\nGrüße".encode())
     rows = rows_of(done.stdout)
     assert [(row["index"], row["text"]) for row in rows] == [(0, "Grüße"), (1, "ein Text"), (2, "Grüße")]
@@ -48,13 +48,13 @@ def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
 
 
 def test_nothing_in_nothing_out(server: ServerThread) -> None:
-    """An empty input is no error."""
+    """An empty input gives empty output and exit code 0."""
     done = inside("embed", *MODEL, "--base-url", server.base_url, stdin=b"\n\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_order_and_batches() -> None:
-    """Calls carry `--batch` lines, `--in-flight` of them at once and never more; the order is the input's."""
+    """Each call has `--batch` lines, at most `--in-flight` calls run at the same time, and the order is kept."""
     lines = [f"line {number}" for number in range(100)]
     with spied() as (server, spy):
         done = inside(
@@ -72,7 +72,7 @@ def refuse_bad(path: str, body: Any) -> Answer:
 
 
 def test_a_refused_line_fails_alone() -> None:
-    """The other lines of its call get their vectors; the line has "error" in its place; exit code 3."""
+    """The other lines of the call get their vectors, the refused one has "error"; the exit code is 3."""
     lines = ["good 0", "good 1", "bad 2", "good 3", "good 4", "bad 5", "good 6"]
     with spied(refuse_bad) as (server, _):
         done = inside("embed", *MODEL, "--base-url", server.base_url, stdin="\n".join(lines).encode())
@@ -85,8 +85,8 @@ def test_a_refused_line_fails_alone() -> None:
     assert "2 of 7 lines failed" in done.stderr
 
 
-def test_a_line_that_is_no_text(server: ServerThread) -> None:
-    """It is never sent, and is told with its place."""
+def test_a_line_that_is_not_text(server: ServerThread) -> None:
+    """It is not sent, and its error names the position of the byte."""
     done = inside("embed", *MODEL, "--base-url", server.base_url, stdin=b"good\nb\xffd\ngood")
     rows = rows_of(done.stdout)
     assert done.returncode == 3
@@ -105,7 +105,7 @@ def test_a_request_that_is_wrong_altogether() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_error_that_concerns_every_call(status: int) -> None:
-    """The finished lines stay; the rest is not tried."""
+    """Finished lines stay; the rest is not sent."""
 
     def answer(path: str, body: Any) -> Answer:
         return refused("stop", status) if "line 3" in body["input"] else None

@@ -197,7 +197,7 @@ def test_ctrl_c(api: Server, tmp_path: Path) -> None:
 @pytest.mark.commands
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
 def test_ctrl_c_twice(api: Server, tmp_path: Path) -> None:
-    """The second Ctrl-C gives up the rows in flight at once; they are named when the job goes on."""
+    """A second Ctrl-C abandons the rows in flight immediately; the continued job reports them."""
     api.set(latency=30)
     source, out = write_rows(tmp_path / "in.jsonl", 20), tmp_path / "out.jsonl"
     words = ("run", source, "-o", str(out), "--base-url", api.base, "--max-in-flight", "5")
@@ -259,14 +259,14 @@ def test_stdin_is_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["run", "--bogus", "-o", "x"], ["check", "-x"], ["embed", "--bogus"]])
 def test_an_unknown_option_is_not_taken_for_a_file(words: list[str]) -> None:
-    """Only a hyphen alone is a file: stdin."""
+    """Of words that begin with a hyphen only `-` itself is a file: stdin."""
     done = inside(*words)
     assert done.returncode == 2
     assert "there is no option" in done.stderr
 
 
 def test_embed_takes_a_hyphen() -> None:
-    """`embed -` is what its help says: stdin. (Nothing listens: the call itself fails.)"""
+    """`embed -` reads stdin. (No server listens, so that the call fails.)"""
     done = inside("embed", "-", "--model", "m", "--base-url", "http://127.0.0.1:9/v1", stdin=b"a line\n")
     assert done.returncode == 1
     assert "127.0.0.1:9" in done.stderr

@@ -109,7 +109,7 @@ def test_secrets_are_not_in_the_log(log_file: Path) -> None:
 
 @pytest.mark.parametrize("fts", [True, False])
 def test_search(server: ServerThread, monkeypatch: pytest.MonkeyPatch, fts: bool) -> None:
-    """All words must be there, in any order and case; quotes and signs are no syntax; without FTS5 it works, too."""
+    """All words have to occur, in any order and case; quotes and signs are text; it works without FTS5, too."""
     if not fts:
         monkeypatch.setattr(call_log, "has_fts5", lambda database: False)
     where = (*MODEL, "--base-url", server.base_url)
@@ -133,7 +133,7 @@ def test_search(server: ServerThread, monkeypatch: pytest.MonkeyPatch, fts: bool
 
 
 def test_a_conversation_continues_from_the_log(tmp_path: Path, state_folder: Path) -> None:
-    """`-c` sends all that was said, fragments and pictures too, with the system prompt and the model."""
+    """`-c` sends the earlier messages with fragments and pictures, with the system prompt and the model."""
     (tmp_path / "a.txt").write_text("A text.", encoding="utf-8")
     (tmp_path / "a.png").write_bytes(PNG)
     with spied(anything()) as (server, spy):
@@ -198,7 +198,7 @@ def test_a_tool_call_is_continued(tmp_path: Path) -> None:
 
 
 def test_off_and_on(server: ServerThread, log_file: Path) -> None:
-    """`logs off` holds for all commands, --no-log and --forget for one; nothing is created by asking for the state."""
+    """`logs off` holds for all commands, --no-log and --forget for one; `logs status` creates no file."""
     where = (*MODEL, "--base-url", server.base_url)
     assert inside("logs", "status").stdout == f"on\n{log_file}\n"
     assert not log_file.exists()

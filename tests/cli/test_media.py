@@ -68,7 +68,7 @@ def test_a_picture_in_a_named_file(here: Path) -> None:
 
 
 def test_a_picture_of_another_type_than_its_file(here: Path) -> None:
-    """The file has the name that was asked for; a warning says what is in it."""
+    """The file keeps the given name; a warning says what type it has."""
     with spied(lambda path, body: pictures(PNG)) as (server, _):
         done = inside("image", "x", "-m", "p", "-o", "red.jpg", "--base-url", server.base_url)
         right = inside("image", "x", "-m", "p", "-o", "red.png", "--base-url", server.base_url)
@@ -132,7 +132,7 @@ def test_a_picture_is_changed(server: ServerThread, here: Path) -> None:
     ],
 )
 def test_what_cannot_work(arguments: list[str], words: str, code: int) -> None:
-    """One line says what is wrong and what to do; no picture is paid for."""
+    """One line says what is wrong and what to do; no picture is requested."""
     with spied(lambda path, body: pictures(PNG)) as (server, spy):
         done = inside(*arguments, "-m", "m", "--base-url", server.base_url)
     assert done.returncode == code, done.stderr
@@ -142,7 +142,7 @@ def test_what_cannot_work(arguments: list[str], words: str, code: int) -> None:
 
 
 def test_no_model_for_pictures() -> None:
-    """Without --model and without a name that suits, a chat model is not asked for pictures."""
+    """Without --model and a suitable name in the list, no chat model is used for pictures."""
     listed = {"object": "list", "data": [{"id": "llama", "object": "model", "created": 1, "owned_by": "x"}]}
     with spied(lambda path, body: (200, json.dumps(listed).encode())) as (server, spy):
         done = inside("image", "a fox", "--base-url", server.base_url)

@@ -1,4 +1,4 @@
-"""`openaiasync models`, and the model that is taken when none is named."""
+"""`openaiasync models`, and the choice of a model without --model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_lone_surrogate_stays_an_escape() -> None:
 
 
 def test_no_model_at_all() -> None:
-    """An empty list is no error, but is said; a chat cannot go on without one."""
+    """An empty list is a note and exit code 0; `chat` fails without a model."""
     with spied(lambda path, body: listing()) as (server, _):
         listed = inside("models", "--base-url", server.base_url)
         chat = inside("chat", "hello", "--base-url", server.base_url)
@@ -84,7 +84,7 @@ def test_no_model_at_all() -> None:
     ],
 )
 def test_the_model_when_none_is_named(names: list[str], command: str, taken: str, said: bool) -> None:
-    """The only model, or the first whose name fits; a choice is told on stderr."""
+    """The only model, or the first with a suitable name; a choice is noted on stderr."""
 
     def answer(path: str, body: object) -> Answer:
         return listing(*names) if path.endswith("/models") else (400, b"{}")
@@ -98,7 +98,7 @@ def test_the_model_when_none_is_named(names: list[str], command: str, taken: str
 
 
 def test_a_named_model_is_taken_unseen(server: ServerThread) -> None:
-    """With `-m` the list is not asked for, and an unknown model is the server's error."""
+    """With `-m` the list is not requested, and an unknown model is an error of the server."""
     with spied() as (spying, spy):
         done = inside("chat", "hello", "-m", "nobody", "--base-url", spying.base_url)
     assert spy.bodies("/models") == []

@@ -1,4 +1,4 @@
-"""Where a person types: editing, pasted lines, Ctrl-C and Ctrl-D."""
+"""The prompt of a conversation: editing, pasted lines, Ctrl-C and Ctrl-D."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT = "\x1b[D"
 
 @contextmanager
 def typed(keys: str) -> Iterator[EditedPrompt]:
-    """A prompt at which someone has typed these keys."""
+    """A prompt with these keys typed."""
     from prompt_toolkit.application import create_app_session
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
@@ -43,14 +43,14 @@ def typed(keys: str) -> Iterator[EditedPrompt]:
     ],
 )
 def test_keys(keys: str, read: str | None) -> None:
-    """Enter ends, Alt-Enter makes a line, a paste keeps its lines, Tab completes, Ctrl-C drops, Ctrl-D ends all."""
+    """Enter submits, Alt-Enter breaks the line, a paste keeps its lines, Tab completes, Ctrl-C clears, Ctrl-D ends."""
     with typed(keys) as prompt:
         assert prompt.read() == read
 
 
 @pytest.mark.parametrize(("given", "read"), [("hello \n", "hello"), ("\n", ""), ("", None)])
 def test_lines(monkeypatch: pytest.MonkeyPatch, given: str, read: str | None) -> None:
-    """Without an editor, a line is what the system gives; the prompt is no data."""
+    """Without line editing, plain lines are read; the prompt goes to stderr."""
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stdin", io.StringIO(given))
     monkeypatch.setattr("sys.stdout", out)
@@ -61,7 +61,7 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, given: str, read: str | None) ->
 
 
 def test_which_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An editor on a terminal only, and not where it is dumb."""
+    """Lines are edited on a terminal only, and not on a dumb one."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -26,7 +26,7 @@ UP = "\x1b[A"
 
 
 def test_a_conversation_has_a_history() -> None:
-    """Each question goes out with all that was said before, the system prompt first; Ctrl-D ends with exit code 0."""
+    """Each request has the earlier messages, the system prompt first; Ctrl-D ends with exit code 0."""
     with seat("-s", "Be brief.") as me:
         me.see("Ctrl-D")
         assert me.say("say one").splitlines()[-1] == "one"
@@ -42,7 +42,7 @@ def test_a_conversation_has_a_history() -> None:
 
 
 def test_exit_ends_a_conversation(state_folder: Path) -> None:
-    """The word alone ends it, without a call; a conversation without a word leaves no file."""
+    """`exit` ends the conversation without a request; an empty conversation leaves no file."""
     with seat() as me:
         assert me.leave("exit\r") == 0
         assert me.asked() == []
@@ -50,7 +50,7 @@ def test_exit_ends_a_conversation(state_folder: Path) -> None:
 
 
 def test_ctrl_c_stops_the_answer_but_not_the_chat() -> None:
-    """The server is rid of the call, the turn is forgotten, and the next question gets its answer."""
+    """Ctrl-C cancels the call and drops the turn; the next question is answered."""
     with seat(token_delay=0.01) as me:
         me.type("count to 10000\r")
         me.see("1, 2, 3|1 2 3")
@@ -81,7 +81,7 @@ def test_a_home_that_cannot_be_written() -> None:
 
 
 def test_an_error_ends_a_turn_only() -> None:
-    """A refused question is forgotten; the conversation goes on, and may ask it again."""
+    """A refused question is dropped; the conversation goes on and may ask it again."""
     refusing = [True]
 
     def answer(path: str, body: Any) -> Any:
@@ -98,7 +98,7 @@ def test_an_error_ends_a_turn_only() -> None:
 
 
 def test_a_pasted_question() -> None:
-    """A paste of several lines is one question, with its line ends; a line with a slash in it is no command."""
+    """Several pasted lines are one question with its line ends; a line with a slash in it is not a command."""
     with seat() as me:
         me.say("\x1b[200~say one\n/two\r\nthree\x1b[201~")
         me.say("/etc/passwd is what?")
@@ -152,7 +152,7 @@ def test_markdown_on_the_terminal() -> None:
 
 
 def test_a_dumb_terminal() -> None:
-    """Where TERM says so, not a single escape code is written, and everything works."""
+    """With TERM=dumb no escape code is written, and everything works."""
     with seat("--session", "dumb", TERM="dumb") as me:
         assert me.say("say **one**", "\n").splitlines()[-1] == "**one**"
         assert "no command /udno; did you mean /undo?" in me.say("/udno", "\n")
@@ -189,7 +189,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def calls(name: str, arguments: str) -> Any:
-    """A server whose first answer calls a tool, and whose second says what it was told."""
+    """A server whose first answer calls a tool, and whose second quotes the result."""
 
     def answer(path: str, body: Any) -> Any:
         if not body or not body.get("tools"):
@@ -215,7 +215,7 @@ def test_tools(here: Path) -> None:
 
 
 def test_a_tool_that_fails(here: Path) -> None:
-    """Its error is seen, and the model told."""
+    """The error of a tool is shown and sent to the model."""
     with seat("-T", "toolbox_of_mine:broken", answer=calls("broken", '{"a": 1}')) as me:
         shown = me.say("try").splitlines()
         assert shown[0] == 'broken({"a": 1})'
@@ -225,7 +225,7 @@ def test_a_tool_that_fails(here: Path) -> None:
 
 
 def test_a_schema(here: Path) -> None:
-    """Every answer is JSON that fits it; the server is asked for just that."""
+    """The schema is requested, and every answer is JSON that fits it."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "title": "number"}
     (here / "s.json").write_text(json.dumps(schema), encoding="utf-8")
     with seat("--schema", "s.json") as me:
@@ -250,7 +250,7 @@ def test_nothing_is_imported_for_a_question() -> None:
 
 
 def test_a_conversation_outgrows_the_context() -> None:
-    """The oldest questions are left out of requests, which is said once for each; nothing is lost in the session."""
+    """The oldest questions are left out of requests, with one note each; the session keeps them."""
 
     def narrow(path: str, body: Any) -> Any:
         if not path.endswith("/chat/completions") or len(body["messages"]) < 4:
@@ -269,7 +269,7 @@ def test_a_conversation_outgrows_the_context() -> None:
 
 
 def test_an_answer_that_came_in_full_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while the end of a whole answer is still being shown: a turn that is said to be forgotten is."""
+    """Ctrl-C while a complete answer is still being drawn drops the turn, as the note says."""
 
     async def interrupted(*arguments: Any, **options: Any) -> None:
         await show_turn(*arguments, **options)

@@ -1,4 +1,4 @@
-"""`openaiasync serve`: where it listens, whom it answers, how it ends."""
+"""`openaiasync serve`: its address, its key, its end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_serve_until_a_signal(number: signal.Signals, code: int, host: str) -> N
 
 @pytest.mark.parametrize("way", ["argument", "variable"])
 def test_a_key_is_asked_for(way: str) -> None:
-    """With a key, nobody else is answered."""
+    """With --api-key, requests without the key are refused."""
     arguments = ["--api-key", "secret"] if way == "argument" else []
     env = {"OPENAIASYNC_DEMO_KEY": "secret"} if way == "variable" else {}
     with started("serve", "--port", "0", *arguments, **env) as child:
@@ -63,7 +63,7 @@ def test_a_key_is_asked_for(way: str) -> None:
 
 
 def test_a_port_that_is_taken() -> None:
-    """One line that names address and port, exit code 1."""
+    """A port in use ends with exit code 1 and one line that names address and port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = call("serve", "--port", str(port))

@@ -1,4 +1,4 @@
-"""Where conversations are kept: the XDG state folder, names that are no paths, the last one, few unnamed ones."""
+"""The files of sessions: the XDG state folder, valid names, the last session, the limit of unnamed ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_folder(home: Path) -> None:
-    """It is made when it is needed, for its owner alone."""
+    """The folder is created when it is needed, for its owner only."""
     assert state.folder() == home
     assert home.is_dir()
     if sys.platform != "win32":
@@ -30,13 +30,13 @@ def test_the_folder(home: Path) -> None:
 
 @pytest.mark.parametrize("given", ["", "relative/path"])
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str) -> None:
-    """Without the variable, or with one that is no absolute path, it is below ~/.local/state."""
+    """Without the variable, or with a relative path in it, the folder is below ~/.local/state."""
     monkeypatch.setenv("XDG_STATE_HOME", given)
     assert state.folder() == tmp_path / "home" / ".local" / "state" / "openaiasync" / "sessions"
 
 
 def test_no_folder_can_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file in its way is an error that names the variable."""
+    """A file in place of the folder is an error that names the variable."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(CommandError, match="XDG_STATE_HOME"):
@@ -63,14 +63,14 @@ def test_names(home: Path) -> None:
         ("x" * 101, "cannot be"),
     ],
 )
-def test_what_is_no_name(name: str, words: str) -> None:
+def test_invalid_names(name: str, words: str) -> None:
     """A path, a control character, what would hide or be taken for an option: refused, with the reason."""
     with pytest.raises(CommandError, match=words):
         state.path_of(name)
 
 
 def test_the_last_session(home: Path) -> None:
-    """The one that was written last, named or not; none is an error."""
+    """The last session is the one written last, named or not; without any it is an error."""
     with pytest.raises(CommandError, match="no session to continue"):
         state.last_session()
     for age, name in enumerate(["a", "b", "c"]):
@@ -84,7 +84,7 @@ def test_the_last_session(home: Path) -> None:
 
 
 def test_few_unnamed_ones_stay(home: Path) -> None:
-    """A new unnamed file has a name of its own; the oldest of many are removed, named ones never."""
+    """A new unnamed file has a unique name; the oldest unnamed ones are removed, named ones never."""
     named = state.path_of("old")
     named.touch()
     os.utime(named, (1.0, 1.0))

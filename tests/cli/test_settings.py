@@ -73,7 +73,7 @@ def test_the_file_of_keys(settings: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "two words", "tab\tkey", "schlüssel", "line\nbreak"])
-def test_what_is_no_key(key: str, settings: Path) -> None:
+def test_invalid_keys(key: str, settings: Path) -> None:
     """It is refused without being repeated, and nothing is written."""
     done = inside("keys", "set", "work", stdin=key.encode())
     assert done.returncode == 2
@@ -154,7 +154,7 @@ def test_a_keyring(priority: int, tmp_path: Path, settings: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_key_is_typed_unseen() -> None:
-    """On a terminal it is asked for without an echo."""
+    """On a terminal the key is typed without an echo."""
     from .seat import pexpect
 
     child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], "keys", "set", "work"], env=environment(), encoding="utf-8")
@@ -194,7 +194,7 @@ def test_aliases() -> None:
 
 
 def test_templates_are_listed_shown_and_removed(settings: Path) -> None:
-    """By their names; removing what is not there is wrong usage."""
+    """Templates have names; removing an unknown one is wrong usage."""
     inside("chat", "Sum it up.", "--save", "sum")
     assert inside("templates", "list").stdout == "sum\n"
     assert 'prompt = "Sum it up."' in inside("templates", "show", "sum").stdout
@@ -202,6 +202,14 @@ def test_templates_are_listed_shown_and_removed(settings: Path) -> None:
     assert inside("templates", "remove", "sum").returncode == 0
     assert inside("templates", "remove", "sum").returncode == 2
     assert inside("templates", "show", "sum").returncode == 2
+
+
+def test_a_key_in_place_of_its_name() -> None:
+    """`--key` is a name; a key that is given there is not printed."""
+    done = inside("chat", "hi", "-m", "m", "--key", "sk-0123456789abcdef", "--base-url", "http://127.0.0.1:9/v1")
+    assert done.returncode == 2
+    assert "--api-key" in done.stderr
+    assert "0123456789" not in done.stderr
 
 
 def test_groups_list_without_a_subcommand() -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of single commands: tables, Markdown and colours in a pseudo-terminal."""
+"""The output of single commands in a pseudo-terminal: tables, Markdown and colours."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def ended(child: Any) -> int:
 
 
 def test_a_conversation_without_a_server_ends_at_once() -> None:
-    """No prompt where nobody could answer: the model cannot even be chosen."""
+    """Without a server no prompt is shown: the model cannot be chosen."""
     with terminal("chat", "--base-url", "http://127.0.0.1:9/v1") as child:
         child.expect("openaiasync: ")
         assert ended(child) == 1
 
 
 def test_json_needs_a_question() -> None:
-    """A conversation is not JSON."""
+    """`--json` without a question is refused."""
     with terminal("chat", "--json", "--base-url", "http://127.0.0.1:9/v1") as child:
         child.expect("--json needs a question")
         assert ended(child) == 2

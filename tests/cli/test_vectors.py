@@ -72,13 +72,13 @@ def test_json(name: str, text: str, server: ServerThread, tmp_path: Path) -> Non
 
 
 def test_stdin_with_a_format(server: ServerThread) -> None:
-    """A pipe has no name that would say its format."""
+    """`--format` gives the format of stdin, which has no name."""
     done = embed(server, "--format", "csv", "--column", "t", stdin=b"t,u\none,1\ntwo,2\n")
     assert rows_of(done.stdout) == [(0, "one"), (1, "two")]
 
 
 def test_a_line_that_is_not_json_fails_alone(server: ServerThread) -> None:
-    """As a line that is not UTF-8 does; exit code 3."""
+    """A line that is not JSON fails alone; the exit code is 3."""
     done = embed(server, "--format", "jsonl", stdin=b'"one"\n{broken\n"two"\n')
     assert done.returncode == 3
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -105,7 +105,7 @@ def test_input_that_cannot_be_used(
     arguments: tuple[str, ...], stdin: bytes, words: str, server: ServerThread, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """One line that says what to do; wrong usage."""
+    """Each is wrong usage, with one line that says what to do."""
     monkeypatch.chdir(tmp_path)
     done = embed(server, *arguments, stdin=stdin)
     assert done.returncode == 2
@@ -118,7 +118,7 @@ def test_input_that_cannot_be_used(
 
 
 def interrupted(target: tuple[str, str], tmp_path: Path) -> tuple[list[str], list[list[str]]]:
-    """Embed ten lines with a server that dies in the middle, then again; return the texts of each run's calls."""
+    """Embed ten lines with a server that fails in the middle, then again; return the lines and the texts sent."""
     source = tmp_path / "lines.txt"
     lines = [f"line {number}" for number in range(10)]
     source.write_text("\n".join(lines))
@@ -155,7 +155,7 @@ def test_json_lines_are_continued(tmp_path: Path) -> None:
 
 
 def test_a_store_is_continued(tmp_path: Path) -> None:
-    """The same for a store."""
+    """A second run with --store sends what the first has not written."""
     path = tmp_path / "vectors.db"
     lines, (_, second) = interrupted(("--store", str(path)), tmp_path)
     assert second == lines[6:]
@@ -263,6 +263,16 @@ def test_a_store_says_which_texts_the_input_has_lost(server: ServerThread, tmp_p
     assert "--new" in done.stderr
 
 
+def test_a_text_that_is_not_utf_8(server: ServerThread, tmp_path: Path) -> None:
+    """It is named, and is not an error of Python's codecs."""
+    path, source = tmp_path / "v.db", tmp_path / "s.txt"
+    source.write_text("one\n")
+    embed(server, str(source), "--store", str(path))
+    done = inside("similar", str(path), "--base-url", server.base_url, stdin=b"caf\xe9")
+    assert done.returncode == 2
+    assert "stdin is not UTF-8 text" in done.stderr
+
+
 def test_a_changed_text_and_a_failed_one_are_sent_again(tmp_path: Path) -> None:
     """Of a store: rows whose text is another one now, and rows without a vector."""
     path, source = tmp_path / "v.db", tmp_path / "s.txt"
@@ -318,7 +328,7 @@ def test_the_nearest_texts(server: ServerThread, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere.db", "empty.db", "notes.txt", "foreign.db"])
 def test_a_file_that_is_not_a_store(name: str, server: ServerThread, tmp_path: Path) -> None:
-    """One line, wrong usage, and no file is made or changed."""
+    """Each is wrong usage with one line; no file is created or changed."""
     (tmp_path / "notes.txt").write_text("notes")
     base = sqlite3.connect(tmp_path / "foreign.db")
     base.execute("CREATE TABLE bookmarks (url)")

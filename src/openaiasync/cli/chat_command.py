@@ -15,7 +15,7 @@ from .arguments import image_at, is_code, schema_in, sound_at
 from .chat_log import chat_log_for, file_names, resumed_for
 from .chat_options import ChatOptions, PromptOptions
 from .console import CommandError, Exit, note, write_bytes
-from .fragments import Prompt, StandardInput, read_fragments, text_in
+from .fragments import Prompt, StandardInput, read_fragments, text_in, text_of_argument
 from .model_aliases import resolve_alias, resolve_server
 from .render import note_usage, show_turn, write_code_block
 from .session_store import SessionStore, open_session
@@ -116,6 +116,8 @@ def question_in(argument: str | None, stdin: StandardInput, *, optional: bool = 
     if not stdin.reader and not stdin.is_terminal:
         data = stdin.read("the question")
         piped = text_in(data, "stdin")
+    if argument is not None:
+        argument = text_of_argument(argument, "the question")
     parts = [part for part in (argument, piped) if part and part.strip()]
     if parts:
         return "\n\n".join(parts)

@@ -334,7 +334,7 @@ def _show_next(console: Console) -> None:
     _heading(console, "What to try next")
     for command, effect in _NEXT:
         console.print(Text(command, style="green"))
-        console.print(Padding(effect, (0, 0, 0, 4)))
+        console.print(Padding(effect, (0, 0, 0, 4), expand=False))
 
 
 resolve_annotations(__name__)

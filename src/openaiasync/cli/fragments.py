@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,16 @@ from .console import CommandError, Exit
 if TYPE_CHECKING:
     from .arguments import ServerOptions
 
-__all__ = ["LARGEST", "Fragment", "Prompt", "StandardInput", "read_fragments", "text_in", "text_of_prompt"]
+__all__ = [
+    "LARGEST",
+    "Fragment",
+    "Prompt",
+    "StandardInput",
+    "read_fragments",
+    "text_in",
+    "text_of_argument",
+    "text_of_prompt",
+]
 
 LARGEST = 64 << 20
 """The largest number of bytes that are read of a file or of stdin."""
@@ -73,6 +83,18 @@ def text_in(data: bytes, source: str) -> str:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise CommandError(f"{source} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def text_of_argument(text: str, name: str) -> str:
+    """Return an argument of the command line, read as UTF-8 if the locale's encoding cannot express it.
+
+    Raises `CommandError` if it is not UTF-8 either; `name` says what it is.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text_in(os.fsencode(text), name)
+    return text
 
 
 def text_of_prompt(fragments: Sequence[Fragment], text: str) -> str:

@@ -12,6 +12,7 @@ import stat
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..core.model.credentials import without_credentials
 from ..core.model.plain import is_dict
 from .console import CommandError, note
 from .folders import SettingsFile, check_name
@@ -96,7 +97,9 @@ def key_names() -> dict[str, str]:
 
 
 def named_key(name: str) -> str:
-    """Return the key with this name. Raises `CommandError` for an unknown name."""
+    """Return the key with this name. Raises `CommandError` for an unknown name, without showing what may be a key."""
+    if without_credentials(name) != name:
+        raise CommandError("--key is the name of a kept key; the key itself is OPENAI_API_KEY or --api-key")
     stored = stored_name(name)
     key = _key(stored, KEYS_FILE.read())
     if key is None:

@@ -108,13 +108,13 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
 
 def _text(argument: str | None, stdin: StandardInput, what: str) -> str:
     """Return the text given as an argument or through a pipe. Raises `CommandError` if neither was given."""
-    from .fragments import text_in
+    from .fragments import text_in, text_of_argument
 
     if argument is None and not stdin.is_terminal:
         argument = text_in(stdin.read(what), "stdin")
     if not argument or not argument.strip():
         raise CommandError(f"{what} is empty; give it as an argument or through a pipe")
-    return argument
+    return text_of_argument(argument, what)
 
 
 # ---------------------------------------------------------------- image

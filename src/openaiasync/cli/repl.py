@@ -34,6 +34,7 @@ __all__ = ["COMMANDS", "Command", "Repl", "converse", "execute"]
 
 _OFF = "off"
 _COMMAND = re.compile(r"(/[a-zA-Z]+|!edit)(?:\s+(.*))?", re.DOTALL)  # a path such as /etc/hosts is not a command
+_NARROW = 60  # columns of a terminal below which /help puts texts below the commands
 _MODELS = 8  # names of models that an error lists
 _SHOWN = 60  # characters of a question or an image that are shown
 
@@ -262,16 +263,25 @@ async def _usage(state: Repl, argument: str) -> None:
 
 
 async def _help(state: Repl, argument: str) -> None:
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
+    rows = [(f"{command.name} {command.argument}".rstrip(), command.help) for command in COMMANDS]
+    rows.append(("Alt-Enter", "A line break in the question; pasted line breaks are kept."))
+    rows.append(("Ctrl-C, Ctrl-D", "Stop the answer; end the conversation."))
+    console = out()
+    if console.width < _NARROW:
+        for name, text in rows:
+            console.print(Text(name))
+            console.print(Padding(Text(text), (0, 0, 0, 4), expand=False))
+        return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for command in COMMANDS:
-        table.add_row(f"{command.name} {command.argument}".rstrip(), command.help)
-    table.add_row("Alt-Enter", "A line break in the question; pasted line breaks are kept.")
-    table.add_row("Ctrl-C, Ctrl-D", "Stop the answer; end the conversation.")
-    out().print(table)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 async def _exit(state: Repl, argument: str) -> None:

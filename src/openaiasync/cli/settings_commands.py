@@ -12,6 +12,7 @@ from .console import CommandError, Exit, json_bytes, note, out, printable, write
 
 __all__ = ["add_settings_commands"]
 
+_LONGEST_KEY = 20_000  # bytes that are read; more are not a key
 _Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print them as JSON.")]
 
 
@@ -54,7 +55,7 @@ def keys_set(name: str | None = None, /) -> int:
         except EOFError:
             raise CommandError("no key was typed") from None
     else:
-        key = sys.stdin.read(20_000) if sys.stdin is not None else ""
+        key = sys.stdin.buffer.read(_LONGEST_KEY).decode("utf-8", "replace") if sys.stdin is not None else ""
     where = set_key(stored, key.strip())
     note(f"The key for {stored} is kept in {where}.")
     return Exit.OK

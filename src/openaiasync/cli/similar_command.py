@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..lazy import resolve_annotations
 from .console import CommandError, Exit, json_bytes, out, printable, write_bytes
+from .fragments import StandardInput, text_in, text_of_argument
 from .vector_file import Match, VectorFile
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ __all__ = ["find_similar"]
 
 def find_similar(server: ServerOptions, path: str, text: str | None, model: str | None, top: int, as_json: bool) -> int:
     """Print the nearest texts; return the exit code. Raises `CommandError` and `OpenAIError`."""
-    wanted = text or ""
-    if text is None:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise CommandError("say which text to compare with, as an argument or on stdin")
-        wanted = sys.stdin.read().strip()
+    stdin = StandardInput()
+    if text is None and stdin.is_terminal:
+        raise CommandError("say which text to compare with, as an argument or on stdin")
+    what = "the text to compare with"
+    wanted = text_in(stdin.read(what), "stdin") if text is None else text_of_argument(text, what)
     if not wanted.strip():
         raise CommandError("the text to compare with is empty")
     with VectorFile(path, create=False) as store:
