@@ -326,7 +326,7 @@ def completion(
     return print_script(application(), shell)
 
 
-# Commands in modules of their own, whose options take longer to build than those of `chat` to run.
+# Commands that are defined in other modules: building their options would slow down every other command.
 _ADDED: dict[tuple[str, str], tuple[str, ...]] = {
     ("bench_command", "add_bench_command"): ("bench",),
     ("job_commands", "add_job_commands"): ("run", "check", "status", "retry", "merge", "export", "limits"),
