@@ -81,7 +81,7 @@ def test_the_demo_on_a_terminal(columns: int, tmp_path: Path) -> None:
     )
     assert re.search(r"^calls +20$", glass.text, re.MULTILINE)
     texts = " ".join(" ".join(lines).split())
-    for sentence in (*SENTENCES, "Checks the way to your server, named by OPENAI_BASE_URL and OPENAI_API_KEY."):
+    for sentence in (*SENTENCES, "Checks the connection to your server, named by OPENAI_BASE_URL and OPENAI_API_KEY."):
         assert sentence in texts
     # What is longer than a line is left whole: the terminal breaks it, and a copy of it is right.
     assert [path.name for path in tmp_path.rglob("*.png")] == ["circle.png"]

@@ -50,7 +50,7 @@ def pair_option(group: Group, help: str, *names: str) -> Parameter:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class PromptOptions:
-    """What a request is sent with, and how its answer is shown."""
+    """The options of a request and of the output of its answer."""
 
     model: Annotated[ModelName, Parameter(group=_REQUEST)] = None
     option: Annotated[
@@ -84,7 +84,7 @@ class PromptOptions:
         False
     )
     no_log: Annotated[bool, _option(_OUTPUT, "Do not add this to the log (openaiasync logs).")] = False
-    no_stream: Annotated[bool, _option(_OUTPUT, "Request the answer whole, not as a stream.")] = False
+    no_stream: Annotated[bool, _option(_OUTPUT, "Request the answer as a whole, not as a stream.")] = False
 
 
 ANY_PROMPT = PromptOptions()

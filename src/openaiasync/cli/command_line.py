@@ -45,9 +45,9 @@ def demo(*, calls: _Count = 500, in_flight: _Count = 32, seed: int = 0, debug: D
     calls:
         Number of calls in the last part.
     in_flight:
-        How many of them run at the same time.
+        Number of calls that run at the same time.
     seed:
-        Seed of the choice of questions.
+        Seed of the random choice of questions.
     """
     from .demo_command import run_demo
 
@@ -162,7 +162,7 @@ def embed(
     store:
         Keep texts and vectors in this SQLite file, in which `similar` searches.
     new:
-        Begin again, discarding the contents of --out or --store.
+        Start over, discarding the contents of --out or --store.
     batch:
         Number of lines per call.
     in_flight:
@@ -236,7 +236,7 @@ def serve(
 ) -> int:
     """Run the built-in server: with your application, its demo models, or as a front for other servers (--upstream).
 
-    The first line on stdout is its base URL.
+    The first line on stdout is the base URL.
 
     Parameters
     ----------
@@ -247,13 +247,13 @@ def serve(
     port:
         The port; 0 chooses a free one.
     api_key:
-        A key that calls of the demo must have. Prefer the variable: other users of this machine can read arguments.
+        The key that calls of the demo must have. Prefer the variable: other users of this machine can read arguments.
     token_delay:
         Seconds that the demo models take per token.
     strict:
-        Of the demo: refuse names of models that do not exist, and request fields that the API does not have.
+        Make the demo refuse unknown models, and request fields that the API does not have.
     grace:
-        Seconds that running calls get to end after a signal; a second signal ends them at once.
+        Seconds that running calls have to finish after a signal; a second signal ends them immediately.
     ui:
         Serve a web page at / as well, to chat with the models and to watch the requests.
     reload:
@@ -280,7 +280,7 @@ def doctor(
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     server: ServerOptions = ANYWHERE,
 ) -> int:
-    """Check the way to a server and what it can do: DNS, TLS, key, models, streams, tools, schemas, embeddings.
+    """Check the connection to a server and its features: DNS, TLS, key, models, streams, tools, schemas, embeddings.
 
     Exit code 1 if a check failed. A feature that the server lacks is a warning. Secrets are not printed.
 
@@ -289,7 +289,7 @@ def doctor(
     embedding_model:
         The model for the embeddings check. Default: the first listed with "embed" in its name.
     calls:
-        With --no-calls nothing is sent that the server could charge for.
+        Make the calls that the server may charge for. Without them only the models are listed.
     json:
         Print the findings as one JSON object.
     """

@@ -1,4 +1,4 @@
-"""`openaiasync demo`: what the library does, against the built-in server over a real socket, in a few seconds.
+"""`openaiasync demo`: shows the library at work with the built-in server over a real socket, in a few seconds.
 
 Each part shows its code and then runs the text it has shown, so that the two cannot differ.
 """
@@ -118,7 +118,7 @@ STEPS: Final = tuple(part.removeprefix("# ").split("\n", 1) for part in _CODE.rs
 _MANY: Final = "rows = client.map(\n    questions, max_in_flight={in_flight})\nasync for row in rows:\n    count(row)"
 _NEXT: Final = (
     ("openaiasync serve --ui", "Runs this server with a page to chat on, at http://127.0.0.1:8000/."),
-    ("openaiasync doctor", "Checks the way to your server, named by OPENAI_BASE_URL and OPENAI_API_KEY."),
+    ("openaiasync doctor", "Checks the connection to your server, named by OPENAI_BASE_URL and OPENAI_API_KEY."),
     ("openaiasync chat", "Holds a conversation with it."),
     ("openaiasync --help", "Lists the other commands."),
 )
@@ -243,7 +243,7 @@ async def _many(console: Console, calls: int, in_flight: int, seed: int, names: 
 
 
 def questions_of(calls: int, seed: int) -> Iterator[str]:
-    """Yield `calls` questions the same ones for the same seed."""
+    """Yield `calls` questions, the same ones for the same seed."""
     chance = random.Random(seed)
     for _ in range(calls):
         yield chance.choice(_QUESTIONS).format(a=chance.randint(1, 28), b=chance.randint(1, 28))

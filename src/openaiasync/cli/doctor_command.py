@@ -1,4 +1,4 @@
-"""`openaiasync doctor`: checks of this machine, the way to a server, and the server's features."""
+"""`openaiasync doctor`: checks this machine, the connection to a server, and the features of the server."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _table(findings: list[Finding]) -> Table:
 async def diagnose(
     server: ServerOptions, model: str | None, embedding_model: str | None, calls: bool = True
 ) -> AsyncIterator[Finding]:
-    """Yield the findings one by one: this machine, the way to the server, the API, its features.
+    """Yield the findings one by one: this machine, the connection to the server, the API, its features.
 
     `calls=False` sends nothing that a server could charge for.
     """
@@ -218,7 +218,7 @@ class _ApiChecks:
 
     async def _models_failed(self, error: OpenAIError) -> Finding:
         if isinstance(error, AuthenticationError):
-            advice = "The server refuses the key: is it this server's, and still valid?"
+            advice = "The server refuses the key. Does it belong to this server, and is it still valid?"
             return Finding("models", "failed", _words(error), advice)
         if isinstance(error, APITimeoutError):
             text = "the port takes connections, but no answer came in time"

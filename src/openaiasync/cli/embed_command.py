@@ -62,7 +62,7 @@ class Embedded:
 
     @property
     def reason(self) -> str | None:
-        """Why there is no vector."""
+        """The reason for a missing vector."""
         return None if self.vector is not None else self.row.error or str(self.error)
 
 

@@ -70,7 +70,7 @@ def count_texts(path: str, form: str) -> int | None:
                 last = piece
         return count + (not last.endswith(b"\n"))
     except (OSError, csv.Error):
-        return None  # reading it again will say what is wrong
+        return None  # the error is raised when it is read
 
 
 # -------------------------------------------------------------------------------------------------- lines

@@ -46,7 +46,7 @@ class FrontOptions:
         _Repeated,
         Parameter(
             help="A key that clients may use, as NAME=env:VARIABLE or NAME=file:PATH, perhaps with ,rpm=N and ,tpm=N; "
-            "may be repeated. Default: everybody may call."
+            "may be repeated. Default: no key is required."
         ),
     ] = ()
     keys: Annotated[str | None, Parameter(help="A file with such keys, one per line.")] = None
@@ -98,7 +98,7 @@ def front_of(options: FrontOptions, host: str) -> Front:
     if options.keys is not None:
         keys += read_keys(options.keys)
     if not host.startswith(_LOOPBACK) and not keys:
-        note(f"Everybody who can reach {host} can use this server; require keys with --key.")
+        note(f"Anyone who can reach {host} can use this server; require keys with --key.")
     return Front(
         _upstreams(options.upstream, options.upstream_key),
         keys=keys,

@@ -103,7 +103,7 @@ class FileArguments:
         Parameter(help="An SQLite file of answers, shared by jobs: requests that have an answer there are not sent."),
     ] = None
     report: Annotated[str | None, Parameter(help="Write this page of HTML at the end.")] = None
-    new: Annotated[_Flag, Parameter(help="Begin again, discarding the contents of OUT.")] = False
+    new: Annotated[_Flag, Parameter(help="Start over, discarding the contents of OUT.")] = False
 
 
 @Parameter(name="*", group=Group("Several machines", sort_key=8))
@@ -181,13 +181,13 @@ def run(
     prices:
         A JSON file with dollars per million tokens: {"MODEL": [PROMPT, ANSWER], "*": [0.5, 1.5]}.
     retries:
-        How often a row is sent again after a fault of the server or the network. 429s do not count.
+        How many times a row is sent again after a failure of the server or the network. 429s do not count.
     give_up_after:
         Seconds after which the job stops if servers only refuse (429) and fail; the same command continues it.
     schema:
         A file with the JSON schema of the answers, which are checked.
     repair:
-        How often a row is asked again if its answer does not fit --schema.
+        How many times a row is sent again if its answer does not fit --schema.
     dedupe:
         Send equal requests once. Default: only those with temperature 0.
     via:
@@ -202,7 +202,7 @@ def run(
 
 
 def check(source: InputFile, /, *, model: str | None = None, prices: str | None = None, debug: Debug = False) -> int:
-    """Check a file of requests: bad lines, duplicates, how many tokens, what it may cost. Sends nothing.
+    """Check a file of requests: invalid lines, duplicates, tokens, cost. Sends nothing.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def merge(out: str, /, *, partial: _Flag = False, report: str | None = None, deb
     out:
         The output that was given to all parts.
     partial:
-        Merge the answers that there are.
+        Merge the existing answers of unfinished parts, too.
     report:
         Write this page of HTML.
     """

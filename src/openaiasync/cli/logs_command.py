@@ -1,4 +1,4 @@
-"""`openaiasync logs`: list, search and show what was asked, and turn the log on and off."""
+"""`openaiasync logs`: list, search and show logged calls, and turn the log on and off."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_logs_command"]
 
-_Count = Annotated[
-    int, Parameter(name=("--count", "-n"), validator=Number(gte=0), help="How many calls are shown; 0 for all.")
-]
+_Count = Annotated[int, Parameter(name=("--count", "-n"), validator=Number(gte=0), help="Number of calls; 0 for all.")]
 _Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print all that is known, as JSON.")]
 _SHOWN = 72  # characters of a prompt in a list
 
@@ -111,7 +109,7 @@ def _conversation(log: CallLog, given: str | None) -> str:
 
 
 def logs_path() -> int:
-    """Print the file of the log. Remove the file to remove the log."""
+    """Print the path of the log. Removing this file removes the log."""
     from .call_log import log_path
 
     write(f"{log_path()}\n")
@@ -119,7 +117,7 @@ def logs_path() -> int:
 
 
 def logs_on() -> int:
-    """Log the calls from now on, which is the default."""
+    """Log calls, which is the default."""
     from .call_log import set_logging
 
     set_logging(True)
@@ -127,7 +125,7 @@ def logs_on() -> int:
 
 
 def logs_off() -> int:
-    """Log no more calls; the log so far is kept."""
+    """Stop logging calls. The existing log is kept."""
     from .call_log import set_logging
 
     set_logging(False)
@@ -135,7 +133,7 @@ def logs_off() -> int:
 
 
 def logs_status() -> int:
-    """Print whether calls are logged, where, and how many there are."""
+    """Print whether calls are logged, the path of the log, and the number of calls in it."""
     from .call_log import CallLog, is_logging, log_path
 
     path = log_path()
@@ -194,7 +192,7 @@ def _markdown(call: dict[str, Any], *, first: bool) -> str:
 
 def add_logs_command(app: App) -> None:
     """Add `logs` with its subcommands; alone it lists."""
-    logs = App(name="logs", help="List, search and show what was asked and answered.", help_format="plaintext")
+    logs = App(name="logs", help="List, search and show logged questions and answers.", help_format="plaintext")
     logs.default(logs_list)
     for name, command in (
         ("list", logs_list),

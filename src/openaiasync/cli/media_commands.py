@@ -50,7 +50,7 @@ _FORMATS = {"oga": "opus", "ogg": "opus"}  # of endings that are not the name of
 @Parameter(name="*", group=_REQUEST)
 @dataclass(frozen=True, kw_only=True)
 class MediaOptions:
-    """What a request for pictures or sound is sent with."""
+    """The options of a request for pictures or sound."""
 
     model: ModelName = None
     option: Annotated[
@@ -151,11 +151,11 @@ def image(
     mask:
         A picture whose transparent parts show what to change.
     number:
-        How many pictures.
+        Number of pictures.
     size:
-        Such as 1024x1024.
+        The size, such as 1024x1024.
     quality:
-        Such as low or high.
+        The quality, such as low or high.
     json:
         Print the names and what the server says about the pictures, as JSON.
     """
@@ -286,7 +286,7 @@ def speak(
     speed:
         The speed; 1 is normal.
     instructions:
-        How to speak, for models that take it.
+        How to speak, for models that support instructions.
     """
     from .fragments import StandardInput
 
@@ -368,11 +368,11 @@ def transcribe(
     out:
         The file to write. Default: stdout.
     format:
-        The form of the transcript; "verbose_json" has the times of its segments.
+        The format of the transcript; "verbose_json" has the times of its segments.
     language:
-        The language that is spoken, such as en.
+        The spoken language, such as en.
     prompt:
-        Words or names that occur, or the text before.
+        Words or names that occur in the sound, or the preceding text.
     translate:
         Translate it to English.
     """

@@ -91,7 +91,7 @@ def _url_finding(url: SplitResult, port: int) -> Finding:
     shown = f"{url.scheme}://{host}{'' if url.port is None else f':{port}'}{path}"
     for ending in ("/chat/completions", "/completions", "/models", "/embeddings", "/responses"):
         if path.endswith(ending):
-            advice = f"The base URL ends before the operation: leave {ending} away."
+            advice = f"The base URL ends before the operation: remove {ending}."
             return Finding("url", "warning", shown, advice)
     return Finding("url", "ok", shown, data={"scheme": url.scheme, "port": port, "path": path})
 

@@ -1,4 +1,4 @@
-"""How a turn is shown while it runs: Markdown on a terminal, plain text everywhere else.
+"""Shows a turn while it runs: as Markdown on a terminal, as plain text everywhere else.
 
 On a terminal, finished blocks are printed once, and only the last block is redrawn as it grows. A block is finished
 when another one has begun after it (CommonMark: later lines only change the last block).
@@ -43,7 +43,7 @@ class Screen:
         self._at_line_start = True
 
     def begin(self) -> None:
-        """Show that an answer is being waited for."""
+        """Show that an answer is awaited."""
 
     def text(self, piece: str) -> None:
         """Show a piece of the answer."""

@@ -202,13 +202,13 @@ async def _check_model(state: Repl, name: str) -> None:
     try:
         listed = await state.list_models()
     except OpenAIError:
-        note("The server does not list its models, so that the name was not checked.")
+        note("The server does not list its models; the name was not checked.")
         return
     # Some servers list tags (llama3:latest) and take names without them.
     if listed and not any(one == name or one.startswith(f"{name}:") for one in listed):
         near = difflib.get_close_matches(name, listed, 1, 0.5)
         meant = f"did you mean {near[0]}?" if near else f"it lists {', '.join(listed[:_MODELS])}"
-        raise CommandError(f"the server does not list {name}; {meant} (/model {name}! takes it all the same)")
+        raise CommandError(f"the server does not list {name}; {meant} (/model {name}! sets it anyway)")
 
 
 async def _system(state: Repl, argument: str) -> None:

@@ -32,7 +32,7 @@ def run_serve(
 
     app = demo_app(api_key or None, token_delay, strict=strict)
     if not host.startswith(_LOOPBACK) and not api_key:
-        note(f"Everybody who can reach {host} can use this server; require a key with --api-key.")
+        note(f"Anyone who can reach {host} can use this server; require a key with --api-key.")
     return _serve(app, host, port, grace, ui, f"Demo models: {', '.join(app.model_names())}. Ctrl-C stops the server.")
 
 

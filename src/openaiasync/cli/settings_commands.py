@@ -1,4 +1,4 @@
-"""The commands for what the user sets: `keys`, `aliases` and `templates`."""
+"""The commands for settings: `keys`, `aliases` and `templates`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 def keys_set(name: str | None = None, /) -> int:
-    """Keep a key, which is typed on the terminal or read from stdin; it is never shown.
+    """Keep a key, typed on the terminal or read from stdin. No command shows it.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def keys_remove(name: str, /) -> int:
 
 
 def keys_path() -> int:
-    """Print the file that names the keys, and holds those that are not in a keyring."""
+    """Print the path of the file with the names of the keys, and with the keys that are not in a keyring."""
     from .key_store import KEYS_FILE
 
     write(f"{KEYS_FILE.path}\n")
@@ -161,7 +161,7 @@ def aliases_remove(name: str, /) -> int:
 
 
 def aliases_path() -> int:
-    """Print the file that holds the short names."""
+    """Print the path of the file with the short names."""
     from .model_aliases import ALIASES_FILE
 
     write(f"{ALIASES_FILE.path}\n")
@@ -215,7 +215,7 @@ def templates_remove(name: str, /) -> int:
 
 
 def templates_path() -> int:
-    """Print the folder of the templates."""
+    """Print the path of the folder with the templates."""
     from .folders import config_folder
 
     write(f"{config_folder('templates')}\n")
@@ -224,7 +224,7 @@ def templates_path() -> int:
 
 _GROUPS: dict[str, tuple[str, dict[str, Callable[..., int]]]] = {
     "keys": (
-        "Keep the keys of servers, for commands without --api-key and OPENAI_API_KEY.",
+        "Keep keys of servers, for commands that have neither --api-key nor OPENAI_API_KEY.",
         {"set": keys_set, "list": keys_list, "remove": keys_remove, "path": keys_path},
     ),
     "aliases": (

@@ -21,7 +21,7 @@ __all__ = ["failed_shards", "merge_job", "shard_folders", "shard_option", "whole
 
 
 def shard_option(target: str, given: ShardArguments) -> Shard | None:
-    """Return the shard that was asked for; print a note if its files are where no other machine sees them.
+    """Return the shard that --shard names; print a note if other machines cannot see its files.
 
     Raises `CommandError`.
     """

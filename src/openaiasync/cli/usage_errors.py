@@ -22,7 +22,7 @@ from cyclopts import (
 __all__ = ["in_flags", "split_pairs", "usage_message"]
 
 _ONE_TEXT = {"chat": "question", "responses": "question", "image": "description", "similar": "text", "speak": "text"}
-"""Commands that take one text, and what it is."""
+"""Commands that take one text, and the word for it."""
 _OPERATIONS = {
     "chat": ("CHAT_COMPLETIONS_CREATE", "-o"),
     "responses": ("RESPONSES_CREATE", "-o"),
@@ -206,5 +206,5 @@ def _parameter_advice(option: str, command: str, tokens: Sequence[str]) -> str |
 
 
 def in_flags(text: str) -> str:
-    """Return the text of an error of the library with the flags of the command line in place of Python's names."""
+    """Return the text of an error of the library with the flags of the command line in place of the names of Python parameters."""
     return _TWICE.sub(r"\1", _NAMES.sub(lambda match: _FLAGS[match[1]], _PYTHON.sub("", text)))
