@@ -206,5 +206,5 @@ def _parameter_advice(option: str, command: str, tokens: Sequence[str]) -> str |
 
 
 def in_flags(text: str) -> str:
-    """Return the text of an error of the library with the flags of the command line in place of the names of Python parameters."""
+    """Return the text of an error of the library with flags in place of the names of Python parameters."""
     return _TWICE.sub(r"\1", _NAMES.sub(lambda match: _FLAGS[match[1]], _PYTHON.sub("", text)))
