@@ -264,10 +264,11 @@ def run_page(page: str, blocks: list[Block], api: str, folder: Path, *, warnings
     return wrong
 
 
-def typed_program(blocks: list[Block]) -> str:
+def typed_program(blocks: list[Block], *, shared: bool = False) -> str:
     """The Python blocks of a page as a program for type checkers, line by line that of the page.
 
-    A block is an asynchronous function. Its imports are made for the whole page, as they are when blocks share names.
+    A block is an asynchronous function; `shared`, all blocks are one, since they share names. Imports are made for the
+    whole page.
     """
     lines: list[str] = []
     imports: list[str] = []
@@ -279,7 +280,8 @@ def typed_program(blocks: list[Block]) -> str:
         imports += [ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         hoisted = {n for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) for n in _span(node)}
         within = {n for node in ast.walk(tree) if isinstance(node, ast.Constant) for n in list(_span(node))[1:]}
-        lines += [""] * (block.line - 2 - len(lines)) + [f"async def block_{block.line}() -> None:"]
+        start = f"async def block_{block.line}() -> None:" if not (shared and lines) else ""
+        lines += [""] * (block.line - 2 - len(lines)) + [start]
         for number, line in enumerate(block.text.splitlines(), 1):
             lines.append("    pass" if number in hoisted else line if number in within else f"    {line}")
     header = "; ".join(["from __future__ import annotations", *dict.fromkeys(imports)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import pydoc
 import re
 import subprocess
@@ -69,6 +70,26 @@ def test_every_annotation_resolves(name: str) -> None:
                 failed.append(f"{what}: {error!r}")
     assert failed == []
     assert seen
+
+
+@pytest.mark.slow
+def test_annotations_of_objects_that_methods_return() -> None:
+    """They resolve, too: of the classes that no public module names, in the modules that define them."""
+    modules = ["api", "bulk", "chat", "core", "engine", "methods", "official", "options", "realtime", "transport"]
+    failed: list[str] = []
+    seen = 0
+    for top in [importlib.import_module(f"openaiasync.{name}") for name in modules]:
+        below = pkgutil.walk_packages(getattr(top, "__path__", ()), f"{top.__name__}.")
+        for module in [top, *(importlib.import_module(found.name) for found in below)]:
+            for kind in [one for one in vars(module).values() if inspect.isclass(one)]:
+                for what, member in members(kind) if kind.__module__ == module.__name__ else ():
+                    seen += 1
+                    try:
+                        typing.get_type_hints(member)
+                    except Exception as error:
+                        failed.append(f"{module.__name__}: {what}: {error!r}")
+    assert failed == []
+    assert seen > 2000
 
 
 @pytest.mark.parametrize("name", ["openaiasync", "openaiasync.Client", "openaiasync.server", "openaiasync.ChatSession"])

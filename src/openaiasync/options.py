@@ -29,6 +29,7 @@ from .core.policy.limits import Limits
 from .core.policy.request_options import Timeout
 from .engine.config import UNSET, URL, BaseURL, CallConfig, KeySource, Secret, check_field, check_header
 from .errors import ConfigurationError
+from .lazy import resolve_annotations
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -783,3 +784,6 @@ def _wrapped(headers: Mapping[str, Any], source: str) -> Iterator[tuple[str, Sec
     for name, value in headers.items():
         if not is_omitted(value) and value is not None:
             yield name, Secret(check_header(name, value, source))
+
+
+resolve_annotations(__name__)

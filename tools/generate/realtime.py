@@ -50,6 +50,9 @@ class _Connections:
             manager = f"{name}Manager"
             self._class(manager, f"Manager[{name}]", str(table["manager"]), [f"_makes = {name}"])
             module.own |= {name, manager}
+        if module.checked:
+            module.use(".lazy", "resolve_annotations")
+            module.late += ["", "", "resolve_annotations(__name__)"]
         return module.text(self.doc)
 
     def _define(self, name: str, base: str, connection: str, table: Table, first: str = "") -> None:

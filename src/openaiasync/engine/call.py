@@ -70,7 +70,7 @@ _INFO = 20  # logging.INFO
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PLAIN = frozenset({bytes, type(None)})  # bodies that need no file to be opened
 
-Receive: TypeAlias = "Callable[[Call, TransportResponse], Coroutine[Any, Any, T] | T]"
+Receive: TypeAlias = Callable[["Call", TransportResponse], Coroutine[Any, Any, T] | T]
 """Turns a 2xx into the result of the call. It may be a plain function if it need not wait.
 
 A `TransportError` that it raises is a failure of the attempt, as is an error object that the server sent; it must not

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core.model.omitted import Omit, omit
+from ..lazy import resolve_annotations
 from ..types.beta.realtime.realtime_server_event import RealtimeServerEvent as BetaServerEvent
 from ..types.realtime.realtime_server_event import RealtimeServerEvent
 from ..types.realtime.realtime_translation_server_event import RealtimeTranslationServerEvent
@@ -294,3 +295,6 @@ class AsyncTranslationsConnectionManager(Manager[AsyncTranslationsConnection]):
     """The result of ``client.realtime.translations.connect(...)``."""
 
     _makes = AsyncTranslationsConnection
+
+
+resolve_annotations(__name__)
