@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pages import blocks_of, typed_program
+from pages import PAGES, blocks_of, typed_program
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -31,7 +31,7 @@ def marked(checker: str) -> Found:
     return {(MISTAKES.name, number, code) for number, mark in marks if mark for code in mark[checker].split(",")}
 
 
-def run(*command: str) -> str:
+def run(*command: str, empty: bool = False) -> str:
     done = subprocess.run(
         [sys.executable, "-m", *command],
         capture_output=True,
@@ -44,7 +44,7 @@ def run(*command: str) -> str:
             "MYPYPATH": str(REPOSITORY / "src"),
         },  # these sources, wherever the package is installed from
     )
-    assert done.stdout, done.stderr
+    assert done.stdout or (empty and not done.stderr), done.stderr
     return done.stdout
 
 
@@ -61,6 +61,39 @@ def test_mypy(tmp_path: Path) -> None:
     output = run("mypy", *options, *map(str, programs))
     errors = re.findall(r"^(?:.*[/\\])?(\w+\.py):(\d+): error: .*\[([\w-]+)\]$", output, re.MULTILINE)
     assert {(name, int(line), code) for name, line, code in errors} == marked("mypy")
+
+
+@pytest.mark.commands
+def test_mypy_on_the_documentation(tmp_path: Path) -> None:
+    """The code of all pages is well typed, but for what makes examples short and is the reader's.
+
+    Functions of a reader may be without annotations, and optional fields are used without asking. A page's blocks share
+    names; those that name a file are modules.
+    """
+    pytest.importorskip("mypy")
+    names: dict[str, str] = {}
+    for page in PAGES:
+        blocks = list(blocks_of(page.read_text(encoding="utf-8")))
+        program = tmp_path / f"{page.stem.replace('-', '_').lower()}_page.py"
+        program.write_text(typed_program(blocks, shared=True), "utf-8")  # its line numbers are those of the page
+        names[program.name] = page.name
+        for block in blocks:
+            if block.language == "python" and block.file:
+                (tmp_path / block.file).write_text("\n" * (block.line - 1) + block.text + "\n", "utf-8")
+                names[block.file] = page.name
+    lenient = ["--no-strict-optional", "--allow-untyped-defs", "--allow-untyped-calls", "--allow-untyped-decorators"]
+    shape = [
+        "--allow-redefinition",
+        "--ignore-missing-imports",
+        "--no-error-summary",
+        "--hide-error-context",
+        "--no-pretty",
+    ]
+    output = run("mypy", "--strict", *lenient, *shape, *map(str, sorted(tmp_path.glob("*.py"))), empty=True)
+    errors = re.findall(r"^(?:.*[/\\])?(\w+\.py):(\d+): error: (.*)$", output, re.MULTILINE)
+    wrong = [f"{names[name]}:{line}: {text}" for name, line, text in errors]
+    assert [text for text in wrong if "temprature" not in text] == []
+    assert len(wrong) == 1, "the parameter that a page misspells is no longer reported"
 
 
 def test_pyright() -> None:

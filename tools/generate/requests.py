@@ -184,13 +184,15 @@ class Requests:
         lines = ["", "", f"class {name}({', '.join(bases)}, total=False):"]
         for field in fields:
             python = field.name if wire else python_name(field.name, self.overrides)
-            lines.append("    " + self._line(python, field, module, where))
+            lines.append("    " + self._line(python, field, module, where, omittable=not wire))
         module.body += lines if len(lines) > 3 else [*lines, "    pass"]
 
-    def _line(self, name: str, field: Field, module: Module, where: str) -> str:
+    def _line(self, name: str, field: Field, module: Module, where: str, *, omittable: bool) -> str:
+        """Return the annotation of a field; one that is not required may be given as `omit` if it is `omittable`."""
         members = self.members(field.type, module, f"{where}.{field.name}")
         if not field.required:
-            return wrap_union(f"{name}: ", members)
+            marker = [module.use(".core.model.omitted", "Omit")] if omittable else []
+            return wrap_union(f"{name}: ", members + marker)
         return wrap_union(f"{name}: {module.use('typing', 'Required')}", members, brackets=("[", "]"))
 
     def _value(self, field: Field, module: Module, where: str) -> str:

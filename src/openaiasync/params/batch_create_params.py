@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .shared_params.metadata import Metadata
 
@@ -28,5 +29,5 @@ class BatchCreateParams(RequestOptions, total=False):
         "/v1/videos",
     ]]
     completion_window: Required[Literal["24h"]]
-    metadata: Metadata | None
-    output_expires_after: OutputExpiresAfter
+    metadata: Metadata | None | Omit
+    output_expires_after: OutputExpiresAfter | Omit

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["BatchListParams"]
 
 
 class BatchListParams(RequestOptions, total=False):
-    after: str
-    limit: int
+    after: str | Omit
+    limit: int | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .chat.chat_completion_stream_options_param import ChatCompletionStreamOptionsParam
 
@@ -20,25 +21,25 @@ __all__ = [
 
 
 class CompletionOptions(TypedDict, total=False):
-    best_of: int | None
-    echo: bool | None
-    frequency_penalty: float | None
-    logit_bias: Mapping[str, int] | None
-    logprobs: int | None
-    max_tokens: int | None
-    n: int | None
-    presence_penalty: float | None
-    seed: int | None
-    stop: str | Sequence[str] | None
-    stream_options: ChatCompletionStreamOptionsParam | None
-    suffix: str | None
-    temperature: float | None
-    top_p: float | None
-    user: str
+    best_of: int | None | Omit
+    echo: bool | None | Omit
+    frequency_penalty: float | None | Omit
+    logit_bias: Mapping[str, int] | None | Omit
+    logprobs: int | None | Omit
+    max_tokens: int | None | Omit
+    n: int | None | Omit
+    presence_penalty: float | None | Omit
+    seed: int | None | Omit
+    stop: str | Sequence[str] | None | Omit
+    stream_options: ChatCompletionStreamOptionsParam | None | Omit
+    suffix: str | None | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    user: str | Omit
 
 
 class CompletionRest(CompletionOptions, RequestOptions, total=False):
-    model: str | Literal["gpt-3.5-turbo-instruct", "davinci-002", "babbage-002"]
+    model: str | Literal["gpt-3.5-turbo-instruct", "davinci-002", "babbage-002"] | Omit
 
 
 class CompletionParams(CompletionRest, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .responses.container_network_policy_allowlist_param import ContainerNetworkPolicyAllowlistParam
 from .responses.container_network_policy_disabled_param import ContainerNetworkPolicyDisabledParam
@@ -21,11 +22,11 @@ class ExpiresAfter(TypedDict, total=False):
 
 class ContainerCreateParams(RequestOptions, total=False):
     name: Required[str]
-    file_ids: Sequence[str]
-    expires_after: ExpiresAfter
-    skills: Iterable[CreateContainerBodySkillParam]
-    memory_limit: Literal["1g", "4g", "16g", "64g"]
-    network_policy: ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam
+    file_ids: Sequence[str] | Omit
+    expires_after: ExpiresAfter | Omit
+    skills: Iterable[CreateContainerBodySkillParam] | Omit
+    memory_limit: Literal["1g", "4g", "16g", "64g"] | Omit
+    network_policy: ContainerNetworkPolicyDisabledParam | ContainerNetworkPolicyAllowlistParam | Omit
 
 
 CreateContainerBodySkillParam: TypeAlias = SkillReferenceParam | InlineSkillParam

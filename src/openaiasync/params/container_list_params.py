@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["ContainerListParams"]
 
 
 class ContainerListParams(RequestOptions, total=False):
-    limit: int
-    order: Literal["asc", "desc"]
-    after: str
-    name: str
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    after: str | Omit
+    name: str | Omit

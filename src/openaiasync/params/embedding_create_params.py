@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .embedding_model import EmbeddingModel
 
@@ -12,13 +13,13 @@ __all__ = ["EmbeddingCreateParams", "EmbeddingOptions", "EmbeddingParams", "Embe
 
 
 class EmbeddingOptions(TypedDict, total=False):
-    encoding_format: Literal["float", "base64"]
-    dimensions: int
-    user: str
+    encoding_format: Literal["float", "base64"] | Omit
+    dimensions: int | Omit
+    user: str | Omit
 
 
 class EmbeddingRest(EmbeddingOptions, RequestOptions, total=False):
-    model: str | EmbeddingModel
+    model: str | EmbeddingModel | Omit
 
 
 class EmbeddingParams(EmbeddingRest, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .graders.score_model_grader_param import Input, SamplingParams
 from .graders.string_check_grader_param import StringCheckGraderParam
@@ -94,8 +95,8 @@ class TestingCriterionLabelModelInputSimpleInputMessage(TypedDict, total=False):
 
 
 class EvalCreateParams(RequestOptions, total=False):
-    name: str
-    metadata: Metadata | None
+    name: str | Omit
+    metadata: Metadata | None | Omit
     data_source_config: Required[DataSourceConfigCustom | DataSourceConfigLogs | DataSourceConfigStoredCompletions]
     testing_criteria: Required[Iterable[TestingCriterionLabelModel | StringCheckGraderParam | TestingCriterionTextSimilarity | TestingCriterionPython | TestingCriterionScoreModel]]
 

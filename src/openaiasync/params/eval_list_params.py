@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["EvalListParams"]
 
 
 class EvalListParams(RequestOptions, total=False):
-    after: str
-    limit: int
-    order: Literal["asc", "desc"]
-    order_by: Literal["created_at", "updated_at"]
+    after: str | Omit
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    order_by: Literal["created_at", "updated_at"] | Omit

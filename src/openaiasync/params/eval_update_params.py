@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .shared_params.metadata import Metadata
 
@@ -9,5 +10,5 @@ __all__ = ["EvalUpdateParams"]
 
 
 class EvalUpdateParams(RequestOptions, total=False):
-    name: str
-    metadata: Metadata | None
+    name: str | Omit
+    metadata: Metadata | None | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Required, TypedDict
 
 from ..core.codec.file_types import FileTypes
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .file_purpose import FilePurpose
 
@@ -19,4 +20,4 @@ class ExpiresAfter(TypedDict, total=False):
 class FileCreateParams(RequestOptions, total=False):
     file: Required[FileTypes]
     purpose: Required[FilePurpose]
-    expires_after: ExpiresAfter
+    expires_after: ExpiresAfter | Omit

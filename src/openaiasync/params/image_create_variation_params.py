@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Required
 
 from ..core.codec.file_types import FileTypes
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["ImageCreateVariationParams"]
@@ -12,8 +13,8 @@ __all__ = ["ImageCreateVariationParams"]
 
 class ImageCreateVariationParams(RequestOptions, total=False):
     image: Required[FileTypes]
-    model: str | Literal["dall-e-2"] | None
-    n: int | None
-    response_format: Literal["url", "b64_json"] | None
-    size: Literal["256x256", "512x512", "1024x1024"] | None
-    user: str
+    model: str | Literal["dall-e-2"] | None | Omit
+    n: int | None | Omit
+    response_format: Literal["url", "b64_json"] | None | Omit
+    size: Literal["256x256", "512x512", "1024x1024"] | None | Omit
+    user: str | Omit

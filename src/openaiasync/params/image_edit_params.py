@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypeAlias
 
 from ..core.codec.file_types import FileTypes
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["ImageEditParams", "ImageEditParamsBase", "ImageEditParamsNonStreaming", "ImageEditParamsStreaming"]
@@ -14,8 +15,8 @@ __all__ = ["ImageEditParams", "ImageEditParamsBase", "ImageEditParamsNonStreamin
 class ImageEditParamsBase(RequestOptions, total=False):
     image: Required[FileTypes | Sequence[FileTypes]]
     prompt: Required[str]
-    mask: FileTypes
-    background: Literal["transparent", "opaque", "auto"] | None
+    mask: FileTypes | Omit
+    background: Literal["transparent", "opaque", "auto"] | None | Omit
     model: (
         str
         | Literal[
@@ -28,22 +29,23 @@ class ImageEditParamsBase(RequestOptions, total=False):
             "chatgpt-image-latest",
         ]
         | None
+        | Omit
     )
-    n: int | None
-    size: str | Literal["256x256", "512x512", "1024x1024", "1536x1024", "1024x1536", "auto"] | None
-    response_format: Literal["url", "b64_json"] | None
-    output_format: Literal["png", "jpeg", "webp"] | None
-    output_compression: int | None
-    user: str
-    input_fidelity: Literal["high", "low"] | None
-    partial_images: int | None
-    quality: Literal["standard", "low", "medium", "high", "auto"] | None
-    complexity: Literal["low", "medium", "high"] | None
-    frame_count: int | None
-    frame_duration_ms: int | None
-    markup: FileTypes
-    safety_identifier: str | None
-    svg: Mapping[str, object] | None
+    n: int | None | Omit
+    size: str | Literal["256x256", "512x512", "1024x1024", "1536x1024", "1024x1536", "auto"] | None | Omit
+    response_format: Literal["url", "b64_json"] | None | Omit
+    output_format: Literal["png", "jpeg", "webp"] | None | Omit
+    output_compression: int | None | Omit
+    user: str | Omit
+    input_fidelity: Literal["high", "low"] | None | Omit
+    partial_images: int | None | Omit
+    quality: Literal["standard", "low", "medium", "high", "auto"] | None | Omit
+    complexity: Literal["low", "medium", "high"] | None | Omit
+    frame_count: int | None | Omit
+    frame_duration_ms: int | None | Omit
+    markup: FileTypes | Omit
+    safety_identifier: str | None | Omit
+    svg: Mapping[str, object] | None | Omit
 
 
 class ImageEditParamsNonStreaming(ImageEditParamsBase, total=False):

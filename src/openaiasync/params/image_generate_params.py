@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .image_model import ImageModel
 
@@ -20,12 +21,12 @@ __all__ = [
 
 
 class ImageOptions(TypedDict, total=False):
-    n: int | None
-    quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None
-    response_format: Literal["url", "b64_json"] | None
-    output_format: Literal["png", "jpeg", "webp"] | None
-    output_compression: int | None
-    partial_images: int | None
+    n: int | None | Omit
+    quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None | Omit
+    response_format: Literal["url", "b64_json"] | None | Omit
+    output_format: Literal["png", "jpeg", "webp"] | None | Omit
+    output_compression: int | None | Omit
+    partial_images: int | None | Omit
     size: (
         str
         | Literal[
@@ -39,20 +40,21 @@ class ImageOptions(TypedDict, total=False):
             "1024x1792",
         ]
         | None
+        | Omit
     )
-    moderation: Literal["low", "auto"] | None
-    background: Literal["transparent", "opaque", "auto"] | None
-    style: Literal["vivid", "natural"] | None
-    user: str
-    complexity: Literal["low", "medium", "high"] | None
-    frame_count: int | None
-    frame_duration_ms: int | None
-    safety_identifier: str | None
-    svg: Mapping[str, object] | None
+    moderation: Literal["low", "auto"] | None | Omit
+    background: Literal["transparent", "opaque", "auto"] | None | Omit
+    style: Literal["vivid", "natural"] | None | Omit
+    user: str | Omit
+    complexity: Literal["low", "medium", "high"] | None | Omit
+    frame_count: int | None | Omit
+    frame_duration_ms: int | None | Omit
+    safety_identifier: str | None | Omit
+    svg: Mapping[str, object] | None | Omit
 
 
 class ImageRest(ImageOptions, RequestOptions, total=False):
-    model: str | ImageModel | None
+    model: str | ImageModel | None | Omit
 
 
 class ImageParams(ImageRest, total=False):
@@ -61,7 +63,7 @@ class ImageParams(ImageRest, total=False):
 
 class ImageGenerateParamsBase(ImageOptions, RequestOptions, total=False):
     prompt: Required[str]
-    model: str | ImageModel | None
+    model: str | ImageModel | None | Omit
 
 
 class ImageGenerateParamsNonStreaming(ImageGenerateParamsBase, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Required
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .moderation_model import ModerationModel
 from .moderation_multi_modal_input_param import ModerationMultiModalInputParam
@@ -14,4 +15,4 @@ __all__ = ["ModerationCreateParams"]
 
 class ModerationCreateParams(RequestOptions, total=False):
     input: Required[str | Iterable[str | ModerationMultiModalInputParam]]
-    model: str | ModerationModel
+    model: str | ModerationModel | Omit

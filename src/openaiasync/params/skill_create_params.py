@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.codec.file_types import FileTypes
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["SkillCreateParams"]
 
 
 class SkillCreateParams(RequestOptions, total=False):
-    files: Sequence[FileTypes] | FileTypes
+    files: Sequence[FileTypes] | FileTypes | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Required
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["UploadCompleteParams"]
@@ -12,4 +13,4 @@ __all__ = ["UploadCompleteParams"]
 
 class UploadCompleteParams(RequestOptions, total=False):
     part_ids: Required[Sequence[str]]
-    md5: str
+    md5: str | Omit

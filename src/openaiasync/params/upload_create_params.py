@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .file_create_params import ExpiresAfter
 
@@ -15,4 +16,4 @@ class UploadCreateParams(RequestOptions, total=False):
     purpose: Required[Literal["assistants", "batch", "fine-tune", "vision"]]
     bytes: Required[int]
     mime_type: Required[str]
-    expires_after: ExpiresAfter
+    expires_after: ExpiresAfter | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .auto_file_chunking_strategy_param import AutoFileChunkingStrategyParam
 from .shared_params.metadata import Metadata
@@ -19,9 +20,9 @@ class ExpiresAfter(TypedDict, total=False):
 
 
 class VectorStoreCreateParams(RequestOptions, total=False):
-    file_ids: Sequence[str]
-    name: str
-    description: str
-    expires_after: ExpiresAfter
-    chunking_strategy: AutoFileChunkingStrategyParam | StaticFileChunkingStrategyObjectParam
-    metadata: Metadata | None
+    file_ids: Sequence[str] | Omit
+    name: str | Omit
+    description: str | Omit
+    expires_after: ExpiresAfter | Omit
+    chunking_strategy: AutoFileChunkingStrategyParam | StaticFileChunkingStrategyObjectParam | Omit
+    metadata: Metadata | None | Omit

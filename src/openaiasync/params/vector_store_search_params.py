@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypedDict
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .shared_params.comparison_filter import ComparisonFilter
 from .shared_params.compound_filter import CompoundFilter
@@ -19,7 +20,7 @@ class RankingOptions(TypedDict, total=False):
 
 class VectorStoreSearchParams(RequestOptions, total=False):
     query: Required[str | Sequence[str]]
-    rewrite_query: bool
-    max_num_results: int
-    filters: ComparisonFilter | CompoundFilter
-    ranking_options: RankingOptions
+    rewrite_query: bool | Omit
+    max_num_results: int | Omit
+    filters: ComparisonFilter | CompoundFilter | Omit
+    ranking_options: RankingOptions | Omit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .shared_params.metadata import Metadata
 from .vector_store_create_params import ExpiresAfter
@@ -10,6 +11,6 @@ __all__ = ["VectorStoreUpdateParams"]
 
 
 class VectorStoreUpdateParams(RequestOptions, total=False):
-    name: str | None
-    expires_after: ExpiresAfter | None
-    metadata: Metadata | None
+    name: str | None | Omit
+    expires_after: ExpiresAfter | None | Omit
+    metadata: Metadata | None | Omit

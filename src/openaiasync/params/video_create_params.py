@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Required
 
 from ..core.codec.file_types import FileTypes
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 from .image_input_reference_param import ImageInputReferenceParam
 from .video_model_param import VideoModelParam
@@ -15,8 +16,8 @@ __all__ = ["VideoCreateParams"]
 
 
 class VideoCreateParams(RequestOptions, total=False):
-    model: VideoModelParam
+    model: VideoModelParam | Omit
     prompt: Required[str]
-    input_reference: FileTypes | ImageInputReferenceParam
-    seconds: VideoSeconds
-    size: VideoSize
+    input_reference: FileTypes | ImageInputReferenceParam | Omit
+    seconds: VideoSeconds | Omit
+    size: VideoSize | Omit

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..core.model.omitted import Omit
 from ..core.policy.request_options import RequestOptions
 
 __all__ = ["VideoDownloadContentParams"]
 
 
 class VideoDownloadContentParams(RequestOptions, total=False):
-    variant: Literal["video", "thumbnail", "spritesheet"]
+    variant: Literal["video", "thumbnail", "spritesheet"] | Omit

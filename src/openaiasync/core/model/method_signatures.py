@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import re
 import types
 import typing
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import Any, Self
 
-from .omitted import omit
+from .omitted import Omit, omit
 
 __all__ = ["LazySignature", "ShownParameter", "common_first", "explicit_signatures"]
 
@@ -159,7 +160,7 @@ def _plain(function: types.FunctionType) -> Signature:
 
 def _keywords(params: Any, taken: set[str]) -> Iterator[Parameter]:
     # Of annotations that are texts, ``__required_keys__`` knows nothing.
-    hints = typing.get_type_hints(params, include_extras=True)
+    hints = {name: _without_omit(hint) for name, hint in typing.get_type_hints(params, include_extras=True).items()}
     required = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Required}
     for name in sorted(common_first(hints), key=lambda name: name not in required):
         if name not in taken and name.isidentifier():
@@ -167,6 +168,14 @@ def _keywords(params: Any, taken: set[str]) -> Iterator[Parameter]:
                 (Parameter.empty, typing.get_args(hints[name])[0]) if name in required else (omit, hints[name])
             )
             yield ShownParameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _without_omit(hint: Any) -> Any:
+    """Return a union without `Omit`, which the default shows."""
+    members = typing.get_args(hint)
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType) or Omit not in members:
+        return hint
+    return functools.reduce(operator.or_, (member for member in members if member is not Omit))
 
 
 def _shown(parameter: Parameter, hint: Any) -> Parameter:

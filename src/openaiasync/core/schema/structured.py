@@ -9,10 +9,11 @@ import sys
 import types
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import Annotated, Any, Generic, TypeVar, Union, cast, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, cast, get_args, get_origin, overload
 
 import msgspec
 
+from ...lazy import resolve_annotations
 from ..codec.partial_json import PartialJSON
 from ..codec.reasoning import AnswerJSON, answers_in
 from ..model.plain import is_dict, is_list
@@ -26,6 +27,9 @@ from .from_type import (
     with_limits,
 )
 from .jsonschema import Schema, check_schema, hold_open, may_be_null, resolve, validation_errors
+
+if TYPE_CHECKING:
+    from ...params.shared_params.response_format_json_schema import JSONSchema, ResponseFormatJSONSchema
 
 __all__ = ["PartialValue", "Shape", "ShapeError", "from_pydantic", "is_pydantics", "repair_message", "shape_of"]
 
@@ -164,9 +168,9 @@ class Shape(Generic[T]):
     def __repr__(self) -> str:
         return f"Shape({self.name}{'' if self.strict else ', not strict'})"
 
-    def response_format(self) -> dict[str, Any]:
+    def response_format(self) -> ResponseFormatJSONSchema:
         """Return the `response_format` parameter of chat completions."""
-        inner = {"name": self.name, "schema": self.schema, "strict": self.strict}
+        inner: JSONSchema = {"name": self.name, "schema": self.schema, "strict": self.strict}
         return {"type": "json_schema", "json_schema": inner}
 
     def text_format(self) -> dict[str, Any]:
@@ -462,3 +466,6 @@ def _could_be(value: Any, schema: Schema, root: Schema) -> bool:
         if listed is not None and name in value and value[name] is not None and value[name] not in listed:
             return False
     return True
+
+
+resolve_annotations(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..chat.chat_completion_audio_param import Voice as ChatCompletionAudioParamVoice
 from .speech_model import SpeechModel
@@ -12,14 +13,14 @@ __all__ = ["SpeechCreateParams", "SpeechOptions", "SpeechParams", "SpeechRest", 
 
 
 class SpeechOptions(TypedDict, total=False):
-    instructions: str
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
-    speed: float
-    stream_format: Literal["sse", "audio"]
+    instructions: str | Omit
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | Omit
+    speed: float | Omit
+    stream_format: Literal["sse", "audio"] | Omit
 
 
 class SpeechRest(SpeechOptions, RequestOptions, total=False):
-    model: str | SpeechModel
+    model: str | SpeechModel | Omit
 
 
 class SpeechParams(SpeechRest, total=False):

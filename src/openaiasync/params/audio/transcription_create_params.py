@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
 from ...core.codec.file_types import FileTypes
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..audio_response_format import AudioResponseFormat
 from .transcription_include import TranscriptionInclude
@@ -30,17 +31,17 @@ class ChunkingStrategyVadConfig(TypedDict, total=False):
 
 
 class TranscriptionOptions(TypedDict, total=False):
-    language: str
-    languages: Sequence[str]
-    keywords: Sequence[str]
-    prompt: str
-    response_format: AudioResponseFormat
-    temperature: float
-    include: Sequence[TranscriptionInclude]
-    timestamp_granularities: Sequence[Literal["word", "segment"]]
-    chunking_strategy: Literal["auto"] | ChunkingStrategyVadConfig | None
-    known_speaker_names: Sequence[str]
-    known_speaker_references: Sequence[str]
+    language: str | Omit
+    languages: Sequence[str] | Omit
+    keywords: Sequence[str] | Omit
+    prompt: str | Omit
+    response_format: AudioResponseFormat | Omit
+    temperature: float | Omit
+    include: Sequence[TranscriptionInclude] | Omit
+    timestamp_granularities: Sequence[Literal["word", "segment"]] | Omit
+    chunking_strategy: Literal["auto"] | ChunkingStrategyVadConfig | None | Omit
+    known_speaker_names: Sequence[str] | Omit
+    known_speaker_references: Sequence[str] | Omit
 
 
 class TranscriptionRest(TranscriptionOptions, RequestOptions, total=False):
@@ -54,6 +55,7 @@ class TranscriptionRest(TranscriptionOptions, RequestOptions, total=False):
             "gpt-4o-mini-transcribe-2025-12-15",
             "gpt-4o-transcribe-diarize",
         ]
+        | Omit
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Required
 
 from ...core.codec.file_types import FileTypes
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..audio_model import AudioModel
 
@@ -14,6 +15,6 @@ __all__ = ["TranslationCreateParams"]
 class TranslationCreateParams(RequestOptions, total=False):
     file: Required[FileTypes]
     model: Required[str | AudioModel]
-    prompt: str
-    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"]
-    temperature: float
+    prompt: str | Omit
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] | Omit
+    temperature: float | Omit

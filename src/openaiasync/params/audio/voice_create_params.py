@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Required
 
 from ...core.codec.file_types import FileTypes
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["VoiceCreateParams"]
@@ -12,9 +13,9 @@ __all__ = ["VoiceCreateParams"]
 
 class VoiceCreateParams(RequestOptions, total=False):
     name: Required[str]
-    audio_sample: FileTypes
-    consent: str
-    model: str
-    prompt: str
-    script_hint: str
-    type: Literal["audio_sample", "prompt"]
+    audio_sample: FileTypes | Omit
+    consent: str | Omit
+    model: str | Omit
+    prompt: str | Omit
+    script_hint: str | Omit
+    type: Literal["audio_sample", "prompt"] | Omit

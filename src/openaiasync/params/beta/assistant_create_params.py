@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 from ..shared_params.reasoning_effort import ReasoningEffort
@@ -110,13 +111,13 @@ class AssistantCreateParams(RequestOptions, total=False):
             "gpt-3.5-turbo-16k-0613",
         ]
     ]
-    name: str | None
-    description: str | None
-    instructions: str | None
-    reasoning_effort: ReasoningEffort | None
-    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam]
-    tool_resources: ToolResources | None
-    metadata: Metadata | None
-    temperature: float | None
-    top_p: float | None
-    response_format: AssistantResponseFormatOptionParam | None
+    name: str | None | Omit
+    description: str | None | Omit
+    instructions: str | None | Omit
+    reasoning_effort: ReasoningEffort | None | Omit
+    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam] | Omit
+    tool_resources: ToolResources | None | Omit
+    metadata: Metadata | None | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    response_format: AssistantResponseFormatOptionParam | None | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 from ..shared_params.reasoning_effort import ReasoningEffort
@@ -76,14 +77,15 @@ class AssistantUpdateParams(RequestOptions, total=False):
             "gpt-3.5-turbo-0125",
             "gpt-3.5-turbo-16k-0613",
         ]
+        | Omit
     )
-    reasoning_effort: ReasoningEffort | None
-    name: str | None
-    description: str | None
-    instructions: str | None
-    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam]
-    tool_resources: ToolResources | None
-    metadata: Metadata | None
-    temperature: float | None
-    top_p: float | None
-    response_format: AssistantsApiResponseFormatOptionParam | None
+    reasoning_effort: ReasoningEffort | None | Omit
+    name: str | None | Omit
+    description: str | None | Omit
+    instructions: str | None | Omit
+    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam] | Omit
+    tool_resources: ToolResources | None | Omit
+    metadata: Metadata | None | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    response_format: AssistantsApiResponseFormatOptionParam | None | Omit

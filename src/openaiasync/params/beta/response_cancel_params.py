@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["ResponseCancelParams"]
 
 
 class ResponseCancelParams(RequestOptions, total=False):
-    betas: Sequence[Literal["responses_multi_agent=v1"]]
+    betas: Sequence[Literal["responses_multi_agent=v1"]] | Omit

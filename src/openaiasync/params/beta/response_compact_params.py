@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from .beta_response_input_item_param import BetaResponseInputItemParam
 
@@ -21,7 +22,7 @@ class Image(TypedDict, total=False):
 
 
 class ResponseCompactParams(RequestOptions, total=False):
-    betas: Sequence[Literal["responses_multi_agent=v1"]]
+    betas: Sequence[Literal["responses_multi_agent=v1"]] | Omit
     model: Required[
         str
         | Literal[
@@ -132,11 +133,11 @@ class ResponseCompactParams(RequestOptions, total=False):
         ]
         | None
     ]
-    input: str | Iterable[BetaResponseInputItemParam] | None
-    previous_response_id: str | None
-    instructions: str | None
-    prompt_cache_key: str | None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None
-    prompt_cache_options: PromptCacheOptions | None
-    service_tier: Literal["auto", "default", "fast", "flex", "priority"] | None
-    image: Image
+    input: str | Iterable[BetaResponseInputItemParam] | None | Omit
+    previous_response_id: str | None | Omit
+    instructions: str | None | Omit
+    prompt_cache_key: str | None | Omit
+    prompt_cache_retention: Literal["in_memory", "24h"] | None | Omit
+    prompt_cache_options: PromptCacheOptions | None | Omit
+    service_tier: Literal["auto", "default", "fast", "flex", "priority"] | None | Omit
+    image: Image | Omit

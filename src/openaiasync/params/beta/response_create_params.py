@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from .beta_response_conversation_param_param import BetaResponseConversationParamParam
 from .beta_response_includable import BetaResponseIncludable
@@ -97,17 +98,17 @@ class ModerationPolicyInput(TypedDict, total=False):
 
 
 class ResponseCreateParamsBase(RequestOptions, total=False):
-    betas: Sequence[Literal["responses_multi_agent=v1"]]
-    metadata: Mapping[str, str] | None
-    top_logprobs: int
-    temperature: float | None
-    top_p: float | None
-    user: str
-    safety_identifier: str | None
-    prompt_cache_key: str | None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None
-    prompt_cache_options: PromptCacheOptions
-    previous_response_id: str | None
+    betas: Sequence[Literal["responses_multi_agent=v1"]] | Omit
+    metadata: Mapping[str, str] | None | Omit
+    top_logprobs: int | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    user: str | Omit
+    safety_identifier: str | None | Omit
+    prompt_cache_key: str | None | Omit
+    prompt_cache_retention: Literal["in_memory", "24h"] | None | Omit
+    prompt_cache_options: PromptCacheOptions | Omit
+    previous_response_id: str | None | Omit
     model: (
         str
         | Literal[
@@ -216,30 +217,31 @@ class ResponseCreateParamsBase(RequestOptions, total=False):
             "gpt-daybreak-red-latest",
             "gpt-5.6-cyber",
         ]
+        | Omit
     )
-    background: bool | None
-    max_tool_calls: int | None
-    text: BetaResponseTextConfigParam
-    tools: Iterable[BetaToolParam]
-    tool_choice: ToolChoice
-    prompt: BetaResponsePromptParam | None
-    service_tier: BetaServiceTier | None
-    truncation: Literal["auto", "disabled"] | None
-    reasoning: Reasoning | None
-    input: str | BetaResponseInputParam
-    include: Sequence[BetaResponseIncludable] | None
-    parallel_tool_calls: bool | None
-    store: bool | None
-    instructions: str | None
-    moderation: Moderation | None
-    stream_options: StreamOptions | None
-    conversation: str | BetaResponseConversationParamParam | None
-    context_management: Iterable[ContextManagement] | None
-    max_output_tokens: int | None
-    multi_agent: MultiAgent | None
-    access_programs: AccessPrograms
-    background_options: BackgroundOptions
-    image: Image
+    background: bool | None | Omit
+    max_tool_calls: int | None | Omit
+    text: BetaResponseTextConfigParam | Omit
+    tools: Iterable[BetaToolParam] | Omit
+    tool_choice: ToolChoice | Omit
+    prompt: BetaResponsePromptParam | None | Omit
+    service_tier: BetaServiceTier | None | Omit
+    truncation: Literal["auto", "disabled"] | None | Omit
+    reasoning: Reasoning | None | Omit
+    input: str | BetaResponseInputParam | Omit
+    include: Sequence[BetaResponseIncludable] | None | Omit
+    parallel_tool_calls: bool | None | Omit
+    store: bool | None | Omit
+    instructions: str | None | Omit
+    moderation: Moderation | None | Omit
+    stream_options: StreamOptions | None | Omit
+    conversation: str | BetaResponseConversationParamParam | None | Omit
+    context_management: Iterable[ContextManagement] | None | Omit
+    max_output_tokens: int | None | Omit
+    multi_agent: MultiAgent | None | Omit
+    access_programs: AccessPrograms | Omit
+    background_options: BackgroundOptions | Omit
+    image: Image | Omit
 
 
 class ResponseCreateParamsNonStreaming(ResponseCreateParamsBase, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypeAlias
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from .beta_response_includable import BetaResponseIncludable
 
@@ -17,10 +18,10 @@ __all__ = [
 
 
 class ResponseRetrieveParamsBase(RequestOptions, total=False):
-    include: Sequence[BetaResponseIncludable]
-    starting_after: int
-    include_obfuscation: bool
-    betas: Sequence[Literal["responses_multi_agent=v1"]]
+    include: Sequence[BetaResponseIncludable] | Omit
+    starting_after: int | Omit
+    include_obfuscation: bool | Omit
+    betas: Sequence[Literal["responses_multi_agent=v1"]] | Omit
 
 
 class ResponseRetrieveParamsNonStreaming(ResponseRetrieveParamsBase, total=False):

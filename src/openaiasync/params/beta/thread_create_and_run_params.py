@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 from .assistant_tool_choice_option_param import AssistantToolChoiceOptionParam
@@ -46,7 +47,7 @@ class ToolResourcesFileSearch(TypedDict, total=False):
 
 class ThreadCreateAndRunParamsBase(RequestOptions, total=False):
     assistant_id: Required[str]
-    thread: CreateThreadRequestParam
+    thread: CreateThreadRequestParam | Omit
     model: (
         str
         | Literal[
@@ -90,19 +91,20 @@ class ThreadCreateAndRunParamsBase(RequestOptions, total=False):
             "gpt-3.5-turbo-16k-0613",
         ]
         | None
+        | Omit
     )
-    instructions: str | None
-    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam] | None
-    tool_resources: ToolResources | None
-    metadata: Metadata | None
-    temperature: float | None
-    top_p: float | None
-    max_prompt_tokens: int | None
-    max_completion_tokens: int | None
-    truncation_strategy: TruncationStrategy | None
-    tool_choice: AssistantToolChoiceOptionParam | None
-    parallel_tool_calls: bool
-    response_format: AssistantsApiResponseFormatOptionParam | None
+    instructions: str | None | Omit
+    tools: Iterable[CodeInterpreterToolParam | FileSearchToolParam | FunctionToolParam] | None | Omit
+    tool_resources: ToolResources | None | Omit
+    metadata: Metadata | None | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    max_prompt_tokens: int | None | Omit
+    max_completion_tokens: int | None | Omit
+    truncation_strategy: TruncationStrategy | None | Omit
+    tool_choice: AssistantToolChoiceOptionParam | None | Omit
+    parallel_tool_calls: bool | Omit
+    response_format: AssistantsApiResponseFormatOptionParam | None | Omit
 
 
 class ThreadCreateAndRunParamsNonStreaming(ThreadCreateAndRunParamsBase, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 from .create_message_request_param import CreateMessageRequestParam
@@ -59,6 +60,6 @@ class ToolResourcesFileSearchVectorStoreChunkingStrategyStaticStatic(TypedDict, 
 
 
 class ThreadCreateParams(RequestOptions, total=False):
-    messages: Iterable[CreateMessageRequestParam]
-    tool_resources: ToolResources | None
-    metadata: Metadata | None
+    messages: Iterable[CreateMessageRequestParam] | Omit
+    tool_resources: ToolResources | None | Omit
+    metadata: Metadata | None | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 
@@ -25,5 +26,5 @@ class ToolResourcesFileSearch(TypedDict, total=False):
 
 
 class ThreadUpdateParams(RequestOptions, total=False):
-    tool_resources: ToolResources | None
-    metadata: Metadata | None
+    tool_resources: ToolResources | None | Omit
+    metadata: Metadata | None | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.chat_model import ChatModel
 from ..shared_params.function_parameters import FunctionParameters
@@ -86,50 +87,50 @@ class ModerationPolicyInput(TypedDict, total=False):
 
 
 class ChatTurn(TypedDict, total=False):
-    metadata: Metadata | None
-    top_logprobs: int | None
-    temperature: float | None
-    top_p: float | None
-    user: str
-    safety_identifier: str | None
-    prompt_cache_key: str | None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None
-    prompt_cache_options: PromptCacheOptions
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None
-    modalities: Sequence[ChatCompletionModality] | None
-    verbosity: Literal["low", "medium", "high"] | None
-    reasoning_effort: ReasoningEffort | None
-    max_completion_tokens: int | None
-    frequency_penalty: float | None
-    presence_penalty: float | None
-    web_search_options: WebSearchOptions
-    store: bool | None
-    moderation: Moderation | None
-    stop: str | Sequence[str] | None
-    logit_bias: Mapping[str, int] | None
-    logprobs: bool | None
-    max_tokens: int | None
-    prediction: ChatCompletionPredictionContentParam | None
-    seed: int | None
-    stream_options: ChatCompletionStreamOptionsParam | None
-    tool_choice: ChatCompletionToolChoiceOptionParam
-    parallel_tool_calls: bool
+    metadata: Metadata | None | Omit
+    top_logprobs: int | None | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    user: str | Omit
+    safety_identifier: str | None | Omit
+    prompt_cache_key: str | None | Omit
+    prompt_cache_retention: Literal["in_memory", "24h"] | None | Omit
+    prompt_cache_options: PromptCacheOptions | Omit
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None | Omit
+    modalities: Sequence[ChatCompletionModality] | None | Omit
+    verbosity: Literal["low", "medium", "high"] | None | Omit
+    reasoning_effort: ReasoningEffort | None | Omit
+    max_completion_tokens: int | None | Omit
+    frequency_penalty: float | None | Omit
+    presence_penalty: float | None | Omit
+    web_search_options: WebSearchOptions | Omit
+    store: bool | None | Omit
+    moderation: Moderation | None | Omit
+    stop: str | Sequence[str] | None | Omit
+    logit_bias: Mapping[str, int] | None | Omit
+    logprobs: bool | None | Omit
+    max_tokens: int | None | Omit
+    prediction: ChatCompletionPredictionContentParam | None | Omit
+    seed: int | None | Omit
+    stream_options: ChatCompletionStreamOptionsParam | None | Omit
+    tool_choice: ChatCompletionToolChoiceOptionParam | Omit
+    parallel_tool_calls: bool | Omit
 
 
 class ChatCommon(ChatTurn, total=False):
-    audio: ChatCompletionAudioParam | None
-    n: int | None
-    tools: Iterable[ChatCompletionToolUnionParam]
-    function_call: Literal["none", "auto"] | ChatCompletionFunctionCallOptionParam
-    functions: Iterable[Function]
+    audio: ChatCompletionAudioParam | None | Omit
+    n: int | None | Omit
+    tools: Iterable[ChatCompletionToolUnionParam] | Omit
+    function_call: Literal["none", "auto"] | ChatCompletionFunctionCallOptionParam | Omit
+    functions: Iterable[Function] | Omit
 
 
 class ChatOptions(ChatCommon, total=False):
-    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
+    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject | Omit
 
 
 class ChatRest(ChatOptions, RequestOptions, total=False):
-    model: str | ChatModel
+    model: str | ChatModel | Omit
 
 
 class ChatParams(ChatRest, total=False):

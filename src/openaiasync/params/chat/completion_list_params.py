@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 
@@ -11,8 +12,8 @@ __all__ = ["CompletionListParams"]
 
 
 class CompletionListParams(RequestOptions, total=False):
-    model: str
-    metadata: Metadata | None
-    after: str
-    limit: int
-    order: Literal["asc", "desc"]
+    model: str | Omit
+    metadata: Metadata | None | Omit
+    after: str | Omit
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ...core.codec.file_types import FileTypes
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["FileCreateParams"]
 
 
 class FileCreateParams(RequestOptions, total=False):
-    file_id: str
-    file: FileTypes
+    file_id: str | Omit
+    file: FileTypes | Omit

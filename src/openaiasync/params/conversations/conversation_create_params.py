@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..responses.response_input_item_param import ResponseInputItemParam
 from ..shared_params.metadata import Metadata
@@ -12,5 +13,5 @@ __all__ = ["ConversationCreateParams"]
 
 
 class ConversationCreateParams(RequestOptions, total=False):
-    metadata: Metadata | None
-    items: Iterable[ResponseInputItemParam] | None
+    metadata: Metadata | None | Omit
+    items: Iterable[ResponseInputItemParam] | None | Omit

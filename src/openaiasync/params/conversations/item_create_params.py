@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Required
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..responses.response_includable import ResponseIncludable
 from ..responses.response_input_item_param import ResponseInputItemParam
@@ -13,5 +14,5 @@ __all__ = ["ItemCreateParams"]
 
 
 class ItemCreateParams(RequestOptions, total=False):
-    include: Sequence[ResponseIncludable]
+    include: Sequence[ResponseIncludable] | Omit
     items: Required[Iterable[ResponseInputItemParam]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..responses.response_includable import ResponseIncludable
 
@@ -12,7 +13,7 @@ __all__ = ["ItemListParams"]
 
 
 class ItemListParams(RequestOptions, total=False):
-    limit: int
-    order: Literal["asc", "desc"]
-    after: str
-    include: Sequence[ResponseIncludable]
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    after: str | Omit
+    include: Sequence[ResponseIncludable] | Omit

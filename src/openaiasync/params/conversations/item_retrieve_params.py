@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..responses.response_includable import ResponseIncludable
 
@@ -11,4 +12,4 @@ __all__ = ["ItemRetrieveParams"]
 
 
 class ItemRetrieveParams(RequestOptions, total=False):
-    include: Sequence[ResponseIncludable]
+    include: Sequence[ResponseIncludable] | Omit

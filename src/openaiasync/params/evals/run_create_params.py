@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..graders.score_model_grader_param import Input
 from ..responses.response_format_text_config_param import ResponseFormatTextConfigParam
@@ -86,8 +87,8 @@ class DataSourceCreateEvalResponsesRunDataSourceInputMessagesTemplateTemplateCha
 
 
 class RunCreateParams(RequestOptions, total=False):
-    name: str
-    metadata: Metadata | None
+    name: str | Omit
+    metadata: Metadata | None | Omit
     data_source: Required[
         CreateEvalJSONLRunDataSourceParam
         | CreateEvalCompletionsRunDataSourceParam

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["RunListParams"]
 
 
 class RunListParams(RequestOptions, total=False):
-    after: str
-    limit: int
-    order: Literal["asc", "desc"]
-    status: Literal["queued", "in_progress", "completed", "canceled", "failed"]
+    after: str | Omit
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    status: Literal["queued", "in_progress", "completed", "canceled", "failed"] | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.metadata import Metadata
 from .dpo_method_param import DpoMethodParam
@@ -42,10 +43,10 @@ class IntegrationWandb(TypedDict, total=False):
 class JobCreateParams(RequestOptions, total=False):
     model: Required[str | Literal["babbage-002", "davinci-002", "gpt-3.5-turbo", "gpt-4o-mini"]]
     training_file: Required[str]
-    hyperparameters: Hyperparameters
-    suffix: str | None
-    validation_file: str | None
-    integrations: Iterable[Integration] | None
-    seed: int | None
-    method: Method
-    metadata: Metadata | None
+    hyperparameters: Hyperparameters | Omit
+    suffix: str | None | Omit
+    validation_file: str | None | Omit
+    integrations: Iterable[Integration] | None | Omit
+    seed: int | None | Omit
+    method: Method | Omit
+    metadata: Metadata | None | Omit

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["JobListEventsParams"]
 
 
 class JobListEventsParams(RequestOptions, total=False):
-    after: str
-    limit: int
+    after: str | Omit
+    limit: int | Omit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["JobListParams"]
 
 
 class JobListParams(RequestOptions, total=False):
-    after: str
-    limit: int
-    metadata: Mapping[str, str] | None
+    after: str | Omit
+    limit: int | Omit
+    metadata: Mapping[str, str] | None | Omit

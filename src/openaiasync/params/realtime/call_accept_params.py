@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..responses.response_prompt_param import ResponsePromptParam
 from .realtime_audio_config_param import RealtimeAudioConfigParam
@@ -19,7 +20,7 @@ __all__ = ["CallAcceptParams"]
 
 class CallAcceptParams(RequestOptions, total=False):
     type: Required[Literal["realtime"]]
-    output_modalities: Sequence[Literal["text", "audio"]]
+    output_modalities: Sequence[Literal["text", "audio"]] | Omit
     model: (
         str
         | Literal[
@@ -43,15 +44,16 @@ class CallAcceptParams(RequestOptions, total=False):
             "gpt-audio-mini-2025-10-06",
             "gpt-audio-mini-2025-12-15",
         ]
+        | Omit
     )
-    instructions: str
-    audio: RealtimeAudioConfigParam
-    include: Sequence[Literal["item.input_audio_transcription.logprobs"]]
-    tracing: RealtimeTracingConfigParam | None
-    tools: RealtimeToolsConfigParam
-    tool_choice: RealtimeToolChoiceConfigParam
-    parallel_tool_calls: bool
-    reasoning: RealtimeReasoningParam
-    max_output_tokens: int | Literal["inf"]
-    truncation: RealtimeTruncationParam
-    prompt: ResponsePromptParam | None
+    instructions: str | Omit
+    audio: RealtimeAudioConfigParam | Omit
+    include: Sequence[Literal["item.input_audio_transcription.logprobs"]] | Omit
+    tracing: RealtimeTracingConfigParam | None | Omit
+    tools: RealtimeToolsConfigParam | Omit
+    tool_choice: RealtimeToolChoiceConfigParam | Omit
+    parallel_tool_calls: bool | Omit
+    reasoning: RealtimeReasoningParam | Omit
+    max_output_tokens: int | Literal["inf"] | Omit
+    truncation: RealtimeTruncationParam | Omit
+    prompt: ResponsePromptParam | None | Omit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from .realtime_session_create_request_param import RealtimeSessionCreateRequestParam
 
@@ -12,4 +13,4 @@ __all__ = ["CallCreateParams"]
 
 class CallCreateParams(RequestOptions, total=False):
     sdp: Required[str]
-    session: RealtimeSessionCreateRequestParam
+    session: RealtimeSessionCreateRequestParam | Omit

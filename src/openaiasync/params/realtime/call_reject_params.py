@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["CallRejectParams"]
 
 
 class CallRejectParams(RequestOptions, total=False):
-    status_code: int
+    status_code: int | Omit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from .realtime_session_create_request_param import RealtimeSessionCreateRequestParam
 from .realtime_transcription_session_create_request_param import RealtimeTranscriptionSessionCreateRequestParam
@@ -17,5 +18,5 @@ class ExpiresAfter(TypedDict, total=False):
 
 
 class ClientSecretCreateParams(RequestOptions, total=False):
-    expires_after: ExpiresAfter
-    session: RealtimeSessionCreateRequestParam | RealtimeTranscriptionSessionCreateRequestParam
+    expires_after: ExpiresAfter | Omit
+    session: RealtimeSessionCreateRequestParam | RealtimeTranscriptionSessionCreateRequestParam | Omit

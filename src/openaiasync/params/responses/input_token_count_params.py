@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..shared_params.reasoning import Reasoning
 from .response_conversation_param_param import ResponseConversationParamParam
@@ -17,15 +18,15 @@ __all__ = ["InputTokenCountParams"]
 
 
 class InputTokenCountParams(RequestOptions, total=False):
-    model: str | None
-    input: str | Iterable[ResponseInputItemParam] | None
-    previous_response_id: str | None
-    tools: Iterable[ToolParam] | None
-    text: ResponseTextConfigParam | None
-    reasoning: Reasoning | None
-    truncation: Literal["auto", "disabled"]
-    instructions: str | None
-    personality: str | Literal["friendly", "pragmatic"]
-    conversation: str | ResponseConversationParamParam | None
-    tool_choice: ToolChoice | None
-    parallel_tool_calls: bool | None
+    model: str | None | Omit
+    input: str | Iterable[ResponseInputItemParam] | None | Omit
+    previous_response_id: str | None | Omit
+    tools: Iterable[ToolParam] | None | Omit
+    text: ResponseTextConfigParam | None | Omit
+    reasoning: Reasoning | None | Omit
+    truncation: Literal["auto", "disabled"] | Omit
+    instructions: str | None | Omit
+    personality: str | Literal["friendly", "pragmatic"] | Omit
+    conversation: str | ResponseConversationParamParam | None | Omit
+    tool_choice: ToolChoice | None | Omit
+    parallel_tool_calls: bool | None | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..chat.completion_create_params import PromptCacheOptions
 from ..shared_params.responses_model import ResponsesModel
@@ -19,11 +20,11 @@ class Image(TypedDict, total=False):
 
 class ResponseCompactParams(RequestOptions, total=False):
     model: Required[ResponsesModel | str | None]
-    input: str | Iterable[ResponseInputItemParam] | None
-    previous_response_id: str | None
-    instructions: str | None
-    prompt_cache_key: str | None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None
-    prompt_cache_options: PromptCacheOptions | None
-    service_tier: Literal["auto", "default", "fast", "flex", "priority"] | None
-    image: Image
+    input: str | Iterable[ResponseInputItemParam] | None | Omit
+    previous_response_id: str | None | Omit
+    instructions: str | None | Omit
+    prompt_cache_key: str | None | Omit
+    prompt_cache_retention: Literal["in_memory", "24h"] | None | Omit
+    prompt_cache_options: PromptCacheOptions | None | Omit
+    service_tier: Literal["auto", "default", "fast", "flex", "priority"] | None | Omit
+    image: Image | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias, TypedDict
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..chat.completion_create_params import Moderation, PromptCacheOptions
 from ..shared_params.metadata import Metadata
@@ -68,39 +69,39 @@ class StreamOptions(TypedDict, total=False):
 
 
 class ResponseCreateParamsBase(RequestOptions, total=False):
-    metadata: Metadata | None
-    top_logprobs: int
-    temperature: float | None
-    top_p: float | None
-    user: str
-    safety_identifier: str | None
-    prompt_cache_key: str | None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None
-    prompt_cache_options: PromptCacheOptions
-    previous_response_id: str | None
-    model: ResponsesModel
-    background: bool | None
-    max_tool_calls: int | None
-    text: ResponseTextConfigParam
-    tools: Iterable[ToolParam]
-    tool_choice: ToolChoice
-    prompt: ResponsePromptParam | None
-    service_tier: ServiceTier | None
-    truncation: Literal["auto", "disabled"] | None
-    reasoning: Reasoning | None
-    input: str | ResponseInputParam
-    include: Sequence[ResponseIncludable] | None
-    parallel_tool_calls: bool | None
-    store: bool | None
-    instructions: str | None
-    moderation: Moderation | None
-    stream_options: StreamOptions | None
-    conversation: str | ResponseConversationParamParam | None
-    context_management: Iterable[ContextManagement] | None
-    max_output_tokens: int | None
-    access_programs: AccessPrograms
-    background_options: BackgroundOptions
-    image: Image
+    metadata: Metadata | None | Omit
+    top_logprobs: int | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    user: str | Omit
+    safety_identifier: str | None | Omit
+    prompt_cache_key: str | None | Omit
+    prompt_cache_retention: Literal["in_memory", "24h"] | None | Omit
+    prompt_cache_options: PromptCacheOptions | Omit
+    previous_response_id: str | None | Omit
+    model: ResponsesModel | Omit
+    background: bool | None | Omit
+    max_tool_calls: int | None | Omit
+    text: ResponseTextConfigParam | Omit
+    tools: Iterable[ToolParam] | Omit
+    tool_choice: ToolChoice | Omit
+    prompt: ResponsePromptParam | None | Omit
+    service_tier: ServiceTier | None | Omit
+    truncation: Literal["auto", "disabled"] | None | Omit
+    reasoning: Reasoning | None | Omit
+    input: str | ResponseInputParam | Omit
+    include: Sequence[ResponseIncludable] | None | Omit
+    parallel_tool_calls: bool | None | Omit
+    store: bool | None | Omit
+    instructions: str | None | Omit
+    moderation: Moderation | None | Omit
+    stream_options: StreamOptions | None | Omit
+    conversation: str | ResponseConversationParamParam | None | Omit
+    context_management: Iterable[ContextManagement] | None | Omit
+    max_output_tokens: int | None | Omit
+    access_programs: AccessPrograms | Omit
+    background_options: BackgroundOptions | Omit
+    image: Image | Omit
 
 
 class ResponseCreateParamsNonStreaming(ResponseCreateParamsBase, total=False):

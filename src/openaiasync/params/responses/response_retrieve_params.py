@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required, TypeAlias
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from .response_includable import ResponseIncludable
 
@@ -17,9 +18,9 @@ __all__ = [
 
 
 class ResponseRetrieveParamsBase(RequestOptions, total=False):
-    include: Sequence[ResponseIncludable]
-    starting_after: int
-    include_obfuscation: bool
+    include: Sequence[ResponseIncludable] | Omit
+    starting_after: int | Omit
+    include_obfuscation: bool | Omit
 
 
 class ResponseRetrieveParamsNonStreaming(ResponseRetrieveParamsBase, total=False):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...core.codec.file_types import FileTypes
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["VersionCreateParams"]
 
 
 class VersionCreateParams(RequestOptions, total=False):
-    files: Sequence[FileTypes] | FileTypes
-    default: bool
+    files: Sequence[FileTypes] | FileTypes | Omit
+    default: bool | Omit

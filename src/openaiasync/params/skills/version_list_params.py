@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["VersionListParams"]
 
 
 class VersionListParams(RequestOptions, total=False):
-    limit: int
-    order: Literal["asc", "desc"]
-    after: str
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    after: str | Omit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..file_chunking_strategy_param import FileChunkingStrategyParam
 from .create_vector_store_file_request_param import CreateVectorStoreFileRequestParam
@@ -12,7 +13,7 @@ __all__ = ["FileBatchCreateParams"]
 
 
 class FileBatchCreateParams(RequestOptions, total=False):
-    file_ids: Sequence[str]
-    files: Iterable[CreateVectorStoreFileRequestParam]
-    chunking_strategy: FileChunkingStrategyParam
-    attributes: Mapping[str, str | float | bool] | None
+    file_ids: Sequence[str] | Omit
+    files: Iterable[CreateVectorStoreFileRequestParam] | Omit
+    chunking_strategy: FileChunkingStrategyParam | Omit
+    attributes: Mapping[str, str | float | bool] | None | Omit

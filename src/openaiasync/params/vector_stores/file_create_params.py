@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Required
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 from ..file_chunking_strategy_param import FileChunkingStrategyParam
 
@@ -13,5 +14,5 @@ __all__ = ["FileCreateParams"]
 
 class FileCreateParams(RequestOptions, total=False):
     file_id: Required[str]
-    chunking_strategy: FileChunkingStrategyParam
-    attributes: Mapping[str, str | float | bool] | None
+    chunking_strategy: FileChunkingStrategyParam | Omit
+    attributes: Mapping[str, str | float | bool] | None | Omit

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ...core.model.omitted import Omit
 from ...core.policy.request_options import RequestOptions
 
 __all__ = ["FileListParams"]
 
 
 class FileListParams(RequestOptions, total=False):
-    limit: int
-    order: Literal["asc", "desc"]
-    after: str
-    before: str
-    filter: Literal["in_progress", "completed", "failed", "cancelled"]
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    after: str | Omit
+    before: str | Omit
+    filter: Literal["in_progress", "completed", "failed", "cancelled"] | Omit

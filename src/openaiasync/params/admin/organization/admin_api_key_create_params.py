@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["AdminAPIKeyCreateParams"]
@@ -11,4 +12,4 @@ __all__ = ["AdminAPIKeyCreateParams"]
 
 class AdminAPIKeyCreateParams(RequestOptions, total=False):
     name: Required[str]
-    expires_in_seconds: int
+    expires_in_seconds: int | Omit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["AdminAPIKeyListParams"]
 
 
 class AdminAPIKeyListParams(RequestOptions, total=False):
-    after: str | None
-    order: Literal["asc", "desc"]
-    limit: int
+    after: str | None | Omit
+    order: Literal["asc", "desc"] | Omit
+    limit: int | Omit

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["CertificateCreateParams"]
 
 
 class CertificateCreateParams(RequestOptions, total=False):
-    name: str
+    name: str | Omit
     certificate: Required[str]

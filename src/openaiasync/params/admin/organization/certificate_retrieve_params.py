@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["CertificateRetrieveParams"]
 
 
 class CertificateRetrieveParams(RequestOptions, total=False):
-    include: Sequence[Literal["content"]]
+    include: Sequence[Literal["content"]] | Omit

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["CertificateUpdateParams"]
 
 
 class CertificateUpdateParams(RequestOptions, total=False):
-    name: str
+    name: str | Omit

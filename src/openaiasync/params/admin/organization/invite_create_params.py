@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["InviteCreateParams", "Project"]
@@ -18,4 +19,4 @@ class Project(TypedDict, total=False):
 class InviteCreateParams(RequestOptions, total=False):
     email: Required[str]
     role: Required[Literal["reader", "owner"]]
-    projects: Iterable[Project]
+    projects: Iterable[Project] | Omit

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["InviteListParams"]
 
 
 class InviteListParams(RequestOptions, total=False):
-    limit: int
-    after: str
+    limit: int | Omit
+    after: str | Omit

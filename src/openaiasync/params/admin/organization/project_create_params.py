@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from .project_residency import ProjectResidency
 
@@ -12,6 +13,6 @@ __all__ = ["ProjectCreateParams"]
 
 class ProjectCreateParams(RequestOptions, total=False):
     name: Required[str]
-    residency: ProjectResidency | None
-    external_key_id: str | None
-    geography: str | None
+    residency: ProjectResidency | None | Omit
+    external_key_id: str | None | Omit
+    geography: str | None | Omit

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["ProjectListParams"]
 
 
 class ProjectListParams(RequestOptions, total=False):
-    limit: int
-    after: str
-    include_archived: bool
+    limit: int | Omit
+    after: str | Omit
+    include_archived: bool | Omit

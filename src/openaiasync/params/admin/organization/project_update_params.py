@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["ProjectUpdateParams"]
 
 
 class ProjectUpdateParams(RequestOptions, total=False):
-    name: str | None
-    external_key_id: str | None
-    geography: str | None
+    name: str | None | Omit
+    external_key_id: str | None | Omit
+    geography: str | None | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["RoleCreateParams"]
@@ -13,4 +14,4 @@ __all__ = ["RoleCreateParams"]
 class RoleCreateParams(RequestOptions, total=False):
     role_name: Required[str]
     permissions: Required[Sequence[str]]
-    description: str | None
+    description: str | None | Omit

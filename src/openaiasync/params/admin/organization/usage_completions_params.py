@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["UsageCompletionsParams"]
@@ -12,20 +13,23 @@ __all__ = ["UsageCompletionsParams"]
 
 class UsageCompletionsParams(RequestOptions, total=False):
     start_time: Required[int]
-    end_time: int
-    bucket_width: Literal["1m", "1h", "1d"]
-    project_ids: Sequence[str]
-    user_ids: Sequence[str]
-    api_key_ids: Sequence[str]
-    models: Sequence[str]
-    batch: bool
-    group_by: Sequence[Literal[
-        "project_id",
-        "user_id",
-        "api_key_id",
-        "model",
-        "batch",
-        "service_tier",
-    ]]
-    limit: int
-    page: str
+    end_time: int | Omit
+    bucket_width: Literal["1m", "1h", "1d"] | Omit
+    project_ids: Sequence[str] | Omit
+    user_ids: Sequence[str] | Omit
+    api_key_ids: Sequence[str] | Omit
+    models: Sequence[str] | Omit
+    batch: bool | Omit
+    group_by: (
+        Sequence[Literal[
+            "project_id",
+            "user_id",
+            "api_key_id",
+            "model",
+            "batch",
+            "service_tier",
+        ]]
+        | Omit
+    )
+    limit: int | Omit
+    page: str | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["UsageCostsParams"]
@@ -12,11 +13,11 @@ __all__ = ["UsageCostsParams"]
 
 class UsageCostsParams(RequestOptions, total=False):
     start_time: Required[int]
-    end_time: int
-    bucket_width: Literal["1d"]
-    project_ids: Sequence[str]
-    api_key_ids: Sequence[str]
-    group_by: Sequence[Literal["project_id", "line_item", "api_key_id"]]
-    limit: int
-    page: str
-    line_items: Sequence[str]
+    end_time: int | Omit
+    bucket_width: Literal["1d"] | Omit
+    project_ids: Sequence[str] | Omit
+    api_key_ids: Sequence[str] | Omit
+    group_by: Sequence[Literal["project_id", "line_item", "api_key_id"]] | Omit
+    limit: int | Omit
+    page: str | Omit
+    line_items: Sequence[str] | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["UsageFileSearchCallsParams"]
@@ -12,12 +13,12 @@ __all__ = ["UsageFileSearchCallsParams"]
 
 class UsageFileSearchCallsParams(RequestOptions, total=False):
     start_time: Required[int]
-    end_time: int
-    bucket_width: Literal["1m", "1h", "1d"]
-    project_ids: Sequence[str]
-    user_ids: Sequence[str]
-    api_key_ids: Sequence[str]
-    vector_store_ids: Sequence[str]
-    group_by: Sequence[Literal["project_id", "user_id", "api_key_id", "vector_store_id"]]
-    limit: int
-    page: str
+    end_time: int | Omit
+    bucket_width: Literal["1m", "1h", "1d"] | Omit
+    project_ids: Sequence[str] | Omit
+    user_ids: Sequence[str] | Omit
+    api_key_ids: Sequence[str] | Omit
+    vector_store_ids: Sequence[str] | Omit
+    group_by: Sequence[Literal["project_id", "user_id", "api_key_id", "vector_store_id"]] | Omit
+    limit: int | Omit
+    page: str | Omit

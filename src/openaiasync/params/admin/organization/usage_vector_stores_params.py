@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["UsageVectorStoresParams"]
@@ -12,9 +13,9 @@ __all__ = ["UsageVectorStoresParams"]
 
 class UsageVectorStoresParams(RequestOptions, total=False):
     start_time: Required[int]
-    end_time: int
-    bucket_width: Literal["1m", "1h", "1d"]
-    project_ids: Sequence[str]
-    group_by: Sequence[Literal["project_id"]]
-    limit: int
-    page: str
+    end_time: int | Omit
+    bucket_width: Literal["1m", "1h", "1d"] | Omit
+    project_ids: Sequence[str] | Omit
+    group_by: Sequence[Literal["project_id"]] | Omit
+    limit: int | Omit
+    page: str | Omit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["UserListParams"]
 
 
 class UserListParams(RequestOptions, total=False):
-    limit: int
-    after: str
-    emails: Sequence[str]
+    limit: int | Omit
+    after: str | Omit
+    emails: Sequence[str] | Omit

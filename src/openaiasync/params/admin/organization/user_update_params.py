@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["UserUpdateParams"]
 
 
 class UserUpdateParams(RequestOptions, total=False):
-    role: str | None
-    role_id: str | None
-    technical_level: str | None
-    developer_persona: str | None
+    role: str | None | Omit
+    role_id: str | None | Omit
+    technical_level: str | None | Omit
+    developer_persona: str | None | Omit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from .chat_session_chatkit_configuration_param import ChatSessionChatKitConfigurationParam
 from .chat_session_expires_after_param import ChatSessionExpiresAfterParam
@@ -16,6 +17,6 @@ __all__ = ["SessionCreateParams"]
 class SessionCreateParams(RequestOptions, total=False):
     workflow: Required[ChatSessionWorkflowParam]
     user: Required[str]
-    expires_after: ChatSessionExpiresAfterParam
-    rate_limits: ChatSessionRateLimitsParam
-    chatkit_configuration: ChatSessionChatKitConfigurationParam
+    expires_after: ChatSessionExpiresAfterParam | Omit
+    rate_limits: ChatSessionRateLimitsParam | Omit
+    chatkit_configuration: ChatSessionChatKitConfigurationParam | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, Required, TypedDict
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ...chat.chat_completion_audio_param import Voice
 from ...realtime.realtime_truncation_param import RealtimeTruncationParam
@@ -55,21 +56,21 @@ class InputAudioNoiseReduction(TypedDict, total=False):
 
 
 class SessionCreateParams(RequestOptions, total=False):
-    client_secret: ClientSecret
-    modalities: object
-    instructions: str
-    voice: Voice
-    input_audio_format: str
-    output_audio_format: str
-    input_audio_transcription: InputAudioTranscription
-    speed: float
-    tracing: Literal["auto"] | TracingTracingConfiguration
-    turn_detection: TurnDetection
-    tools: Iterable[Tool]
-    tool_choice: str
-    temperature: float
-    max_response_output_tokens: int | Literal["inf"]
-    truncation: RealtimeTruncationParam
-    prompt: ResponsePromptParam | None
-    input_audio_noise_reduction: InputAudioNoiseReduction
-    model: str
+    client_secret: ClientSecret | Omit
+    modalities: object | Omit
+    instructions: str | Omit
+    voice: Voice | Omit
+    input_audio_format: str | Omit
+    output_audio_format: str | Omit
+    input_audio_transcription: InputAudioTranscription | Omit
+    speed: float | Omit
+    tracing: Literal["auto"] | TracingTracingConfiguration | Omit
+    turn_detection: TurnDetection | Omit
+    tools: Iterable[Tool] | Omit
+    tool_choice: str | Omit
+    temperature: float | Omit
+    max_response_output_tokens: int | Literal["inf"] | Omit
+    truncation: RealtimeTruncationParam | Omit
+    prompt: ResponsePromptParam | None | Omit
+    input_audio_noise_reduction: InputAudioNoiseReduction | Omit
+    model: str | Omit

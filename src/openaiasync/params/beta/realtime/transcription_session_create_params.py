@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ...realtime.audio_transcription_param import AudioTranscriptionParam
 from ...realtime.noise_reduction_type import NoiseReductionType
@@ -24,10 +25,10 @@ class InputAudioNoiseReduction(TypedDict, total=False):
 
 
 class TranscriptionSessionCreateParams(RequestOptions, total=False):
-    turn_detection: TurnDetection
-    input_audio_noise_reduction: InputAudioNoiseReduction
-    input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"]
-    input_audio_transcription: AudioTranscriptionParam
-    include: Sequence[Literal["item.input_audio_transcription.logprobs"]]
-    client_secret: Mapping[str, object]
-    modalities: Sequence[Literal["text", "audio"]]
+    turn_detection: TurnDetection | Omit
+    input_audio_noise_reduction: InputAudioNoiseReduction | Omit
+    input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | Omit
+    input_audio_transcription: AudioTranscriptionParam | Omit
+    include: Sequence[Literal["item.input_audio_transcription.logprobs"]] | Omit
+    client_secret: Mapping[str, object] | Omit
+    modalities: Sequence[Literal["text", "audio"]] | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ..beta_response_includable import BetaResponseIncludable
 
@@ -12,8 +13,8 @@ __all__ = ["InputItemListParams"]
 
 
 class InputItemListParams(RequestOptions, total=False):
-    limit: int
-    order: Literal["asc", "desc"]
-    after: str
-    include: Sequence[BetaResponseIncludable]
-    betas: Sequence[Literal["responses_multi_agent=v1"]]
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    after: str | Omit
+    include: Sequence[BetaResponseIncludable] | Omit
+    betas: Sequence[Literal["responses_multi_agent=v1"]] | Omit

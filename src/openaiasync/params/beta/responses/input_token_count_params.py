@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ..beta_response_conversation_param_param import BetaResponseConversationParamParam
 from ..beta_response_input_item_param import BetaResponseInputItemParam
@@ -16,16 +17,16 @@ __all__ = ["InputTokenCountParams"]
 
 
 class InputTokenCountParams(RequestOptions, total=False):
-    betas: Sequence[Literal["responses_multi_agent=v1"]]
-    model: str | None
-    input: str | Iterable[BetaResponseInputItemParam] | None
-    previous_response_id: str | None
-    tools: Iterable[BetaToolParam] | None
-    text: BetaResponseTextConfigParam | None
-    reasoning: Reasoning | None
-    truncation: Literal["auto", "disabled"]
-    instructions: str | None
-    personality: str | Literal["friendly", "pragmatic"]
-    conversation: str | BetaResponseConversationParamParam | None
-    tool_choice: ToolChoice | None
-    parallel_tool_calls: bool | None
+    betas: Sequence[Literal["responses_multi_agent=v1"]] | Omit
+    model: str | None | Omit
+    input: str | Iterable[BetaResponseInputItemParam] | None | Omit
+    previous_response_id: str | None | Omit
+    tools: Iterable[BetaToolParam] | None | Omit
+    text: BetaResponseTextConfigParam | None | Omit
+    reasoning: Reasoning | None | Omit
+    truncation: Literal["auto", "disabled"] | Omit
+    instructions: str | None | Omit
+    personality: str | Literal["friendly", "pragmatic"] | Omit
+    conversation: str | BetaResponseConversationParamParam | None | Omit
+    tool_choice: ToolChoice | None | Omit
+    parallel_tool_calls: bool | None | Omit

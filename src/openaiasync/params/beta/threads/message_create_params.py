@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Required, TypedDict
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ...shared_params.metadata import Metadata
 from ..code_interpreter_tool_param import CodeInterpreterToolParam
@@ -25,5 +26,5 @@ class AttachmentToolFileSearch(TypedDict, total=False):
 class MessageCreateParams(RequestOptions, total=False):
     role: Required[Literal["user", "assistant"]]
     content: Required[str | Iterable[MessageContentPartParam]]
-    attachments: Iterable[Attachment] | None
-    metadata: Metadata | None
+    attachments: Iterable[Attachment] | None | Omit
+    metadata: Metadata | None | Omit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ...shared_params.metadata import Metadata
 
@@ -9,4 +10,4 @@ __all__ = ["MessageUpdateParams"]
 
 
 class MessageUpdateParams(RequestOptions, total=False):
-    metadata: Metadata | None
+    metadata: Metadata | None | Omit

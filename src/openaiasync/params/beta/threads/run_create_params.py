@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, Required, TypeAlias
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ...chat_model import ChatModel
 from ...shared_params.metadata import Metadata
@@ -20,23 +21,23 @@ __all__ = ["RunCreateParams", "RunCreateParamsBase", "RunCreateParamsNonStreamin
 
 
 class RunCreateParamsBase(RequestOptions, total=False):
-    include: Sequence[RunStepInclude]
+    include: Sequence[RunStepInclude] | Omit
     assistant_id: Required[str]
-    model: str | ChatModel | None
-    reasoning_effort: ReasoningEffort | None
-    instructions: str | None
-    additional_instructions: str | None
-    additional_messages: Iterable[CreateMessageRequestParam] | None
-    tools: Iterable[AssistantToolParam] | None
-    metadata: Metadata | None
-    temperature: float | None
-    top_p: float | None
-    max_prompt_tokens: int | None
-    max_completion_tokens: int | None
-    truncation_strategy: TruncationStrategy | None
-    tool_choice: AssistantToolChoiceOptionParam | None
-    parallel_tool_calls: bool
-    response_format: AssistantsApiResponseFormatOptionParam | None
+    model: str | ChatModel | None | Omit
+    reasoning_effort: ReasoningEffort | None | Omit
+    instructions: str | None | Omit
+    additional_instructions: str | None | Omit
+    additional_messages: Iterable[CreateMessageRequestParam] | None | Omit
+    tools: Iterable[AssistantToolParam] | None | Omit
+    metadata: Metadata | None | Omit
+    temperature: float | None | Omit
+    top_p: float | None | Omit
+    max_prompt_tokens: int | None | Omit
+    max_completion_tokens: int | None | Omit
+    truncation_strategy: TruncationStrategy | None | Omit
+    tool_choice: AssistantToolChoiceOptionParam | None | Omit
+    parallel_tool_calls: bool | Omit
+    response_format: AssistantsApiResponseFormatOptionParam | None | Omit
 
 
 class RunCreateParamsNonStreaming(RunCreateParamsBase, total=False):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["OutputItemListParams"]
 
 
 class OutputItemListParams(RequestOptions, total=False):
-    after: str
-    limit: int
-    status: Literal["fail", "pass"]
-    order: Literal["asc", "desc"]
+    after: str | Omit
+    limit: int | Omit
+    status: Literal["fail", "pass"] | Omit
+    order: Literal["asc", "desc"] | Omit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Required
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ...graders.multi_grader_param import MultiGraderParam
 from ...graders.python_grader_param import PythonGraderParam
@@ -23,5 +24,5 @@ class GraderRunParams(RequestOptions, total=False):
         | ScoreModelGraderParam
         | MultiGraderParam
     ]
-    item: Mapping[str, object]
+    item: Mapping[str, object] | Omit
     model_sample: Required[str]

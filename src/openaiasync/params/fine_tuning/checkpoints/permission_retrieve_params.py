@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 
 __all__ = ["PermissionRetrieveParams"]
 
 
 class PermissionRetrieveParams(RequestOptions, total=False):
-    project_id: str
-    after: str
-    limit: int
-    order: Literal["ascending", "descending"]
+    project_id: str | Omit
+    after: str | Omit
+    limit: int | Omit
+    order: Literal["ascending", "descending"] | Omit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
+from ....core.model.omitted import Omit
 from ....core.policy.request_options import RequestOptions
 from ..realtime_translation_session_create_request_param import RealtimeTranslationSessionCreateRequestParam
 
@@ -16,5 +17,5 @@ class ExpiresAfter(TypedDict, total=False):
 
 
 class ClientSecretCreateParams(RequestOptions, total=False):
-    expires_after: ExpiresAfter
+    expires_after: ExpiresAfter | Omit
     session: Required[RealtimeTranslationSessionCreateRequestParam]

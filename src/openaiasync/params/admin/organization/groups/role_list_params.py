@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["RoleListParams"]
 
 
 class RoleListParams(RequestOptions, total=False):
-    limit: int
-    after: str
-    order: Literal["asc", "desc"]
+    limit: int | Omit
+    after: str | Omit
+    order: Literal["asc", "desc"] | Omit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["APIKeyListParams"]
 
 
 class APIKeyListParams(RequestOptions, total=False):
-    limit: int
-    after: str
-    owner_project_access: Literal["active", "inactive", "any"]
+    limit: int | Omit
+    after: str | Omit
+    owner_project_access: Literal["active", "inactive", "any"] | Omit

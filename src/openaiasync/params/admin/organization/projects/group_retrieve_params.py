@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["GroupRetrieveParams"]
 
 
 class GroupRetrieveParams(RequestOptions, total=False):
-    group_type: Literal["group", "tenant_group"]
+    group_type: Literal["group", "tenant_group"] | Omit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Required, TypedDict
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["FileSearch", "HostedToolPermissionUpdateParams"]
@@ -14,8 +15,8 @@ class FileSearch(TypedDict, total=False):
 
 
 class HostedToolPermissionUpdateParams(RequestOptions, total=False):
-    file_search: FileSearch | None
-    web_search: FileSearch | None
-    image_generation: FileSearch | None
-    mcp: FileSearch | None
-    code_interpreter: FileSearch | None
+    file_search: FileSearch | None | Omit
+    web_search: FileSearch | None | Omit
+    image_generation: FileSearch | None | Omit
+    mcp: FileSearch | None | Omit
+    code_interpreter: FileSearch | None | Omit

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["RateLimitListRateLimitsParams"]
 
 
 class RateLimitListRateLimitsParams(RequestOptions, total=False):
-    limit: int
-    after: str
-    before: str
+    limit: int | Omit
+    after: str | Omit
+    before: str | Omit

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["RateLimitUpdateRateLimitParams"]
 
 
 class RateLimitUpdateRateLimitParams(RequestOptions, total=False):
-    max_requests_per_1_minute: int
-    max_tokens_per_1_minute: int
-    max_images_per_1_minute: int
-    max_audio_megabytes_per_1_minute: int
-    max_requests_per_1_day: int
-    batch_1_day_max_input_tokens: int
+    max_requests_per_1_minute: int | Omit
+    max_tokens_per_1_minute: int | Omit
+    max_images_per_1_minute: int | Omit
+    max_audio_megabytes_per_1_minute: int | Omit
+    max_requests_per_1_day: int | Omit
+    batch_1_day_max_input_tokens: int | Omit

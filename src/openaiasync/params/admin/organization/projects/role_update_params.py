@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["RoleUpdateParams"]
 
 
 class RoleUpdateParams(RequestOptions, total=False):
-    permissions: Sequence[str] | None
-    description: str | None
-    role_name: str | None
+    permissions: Sequence[str] | None | Omit
+    description: str | None | Omit
+    role_name: str | None | Omit

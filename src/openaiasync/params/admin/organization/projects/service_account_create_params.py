@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Required
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["ServiceAccountCreateParams"]
@@ -11,5 +12,5 @@ __all__ = ["ServiceAccountCreateParams"]
 
 class ServiceAccountCreateParams(RequestOptions, total=False):
     name: Required[str]
-    create_service_account_only: bool | None
-    expires_in_seconds: int | None
+    create_service_account_only: bool | None | Omit
+    expires_in_seconds: int | None | Omit

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["ServiceAccountUpdateParams"]
 
 
 class ServiceAccountUpdateParams(RequestOptions, total=False):
-    name: str
-    role: Literal["member", "owner"]
+    name: str | Omit
+    role: Literal["member", "owner"] | Omit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Required
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["UserCreateParams"]
 
 
 class UserCreateParams(RequestOptions, total=False):
-    user_id: str | None
-    email: str | None
+    user_id: str | None | Omit
+    email: str | None | Omit
     role: Required[str]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["UserUpdateParams"]
 
 
 class UserUpdateParams(RequestOptions, total=False):
-    role: str | None
+    role: str | None | Omit

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["StepListParams"]
 
 
 class StepListParams(RequestOptions, total=False):
-    limit: int
-    order: Literal["asc", "desc"]
-    after: str
-    before: str
-    include: Sequence[Literal["step_details.tool_calls[*].file_search.results[*].content"]]
+    limit: int | Omit
+    order: Literal["asc", "desc"] | Omit
+    after: str | Omit
+    before: str | Omit
+    include: Sequence[Literal["step_details.tool_calls[*].file_search.results[*].content"]] | Omit

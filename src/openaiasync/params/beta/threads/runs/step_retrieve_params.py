@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from .....core.model.omitted import Omit
 from .....core.policy.request_options import RequestOptions
 
 __all__ = ["StepRetrieveParams"]
 
 
 class StepRetrieveParams(RequestOptions, total=False):
-    include: Sequence[Literal["step_details.tool_calls[*].file_search.results[*].content"]]
+    include: Sequence[Literal["step_details.tool_calls[*].file_search.results[*].content"]] | Omit

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ......core.model.omitted import Omit
 from ......core.policy.request_options import RequestOptions
 
 __all__ = ["APIKeyCreateParams"]
 
 
 class APIKeyCreateParams(RequestOptions, total=False):
-    name: str
-    scopes: Sequence[str]
-    expires_in_seconds: int | None
+    name: str | Omit
+    scopes: Sequence[str] | Omit
+    expires_in_seconds: int | None | Omit
