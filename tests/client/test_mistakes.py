@@ -179,6 +179,7 @@ CALLS: dict[str, tuple[Callable[[Client], Any], str]] = {
     "type": (lambda client: client.chat("hi", into=int), r"client\.chat\.parse\(\.\.\., into="),
     "type as format": (lambda client: client.chat("hi", response_format=int), r"client\.chat\.parse\(\.\.\., into=int"),
     "no type": (lambda client: client.chat.parse("hi"), r"^client\.chat\.parse\(\) missing .*'into'"),
+    "name of a type": (lambda client: client.chat.parse("hi", into="int"), "A type is needed, .*not the value 'int'"),
     "no tools": (lambda client: client.chat.run_tools("hi"), r"^client\.chat\.run_tools\(\) missing .*'tools'"),
     "misspelled limit of map": (lambda client: client.map(["hi"], max_inflight=3), r"^client\.map\(\).*max_in_flight"),
     "two texts to map": (lambda client: client.map(["a"], "b"), r"^client\.map\(\) takes rows and a function.*not str"),

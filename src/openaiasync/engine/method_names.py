@@ -32,7 +32,7 @@ _NAMESPACES = {  # hand-written classes, by the name under which callers know th
     "TextToSpeechMethods": "client.text_to_speech",
     "VisionMethods": "client.vision",
 }
-_RUNS = {"RowStream": "client.map"}  # classes that make calls for a method in tasks of their own
+_RUNS = {"RowStream": "client.map"}  # classes whose tasks make the calls of a method
 _KEYWORDS = {  # what callers of a method give by position, and what to write
     "__init__": 'the options are keywords: api_key="..."',
     "client.chat.session": 'a system prompt is system="...", a history is messages=[...]',

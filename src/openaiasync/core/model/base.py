@@ -303,7 +303,7 @@ class BaseModel(
         for name, python_name, _, required in plan.fields:
             value = getattr(self, name)
             if value is not None or required:
-                # Of a vector that was sent as base64, a property of its public name has the numbers.
+                # For a vector sent as base64, the property with its public name returns the numbers.
                 pairs.append((python_name, getattr(self, python_name) if isinstance(value, bytes) else value))
         return [(name, shortened(value)) for name, value in pairs + list(extras_of(self).items())]
 
@@ -321,7 +321,7 @@ class BaseModel(
             yield plan.tag_field, getattr(self, plan.tag_field)
         for name, python_name, _, _ in plan.fields:
             value = getattr(self, name)
-            # Of a vector that was sent as base64, a property of its public name has the numbers.
+            # For a vector sent as base64, the property with its public name returns the numbers.
             yield python_name, getattr(self, python_name) if isinstance(value, bytes) else value
         yield from extras_of(self).items()
 

@@ -114,6 +114,8 @@ def json_schema(kind: Any) -> Schema:
 
 
 def _no_schema(kind: Any, error: Exception) -> TypeError:
+    if isinstance(kind, (str, bytes, int, float, list, tuple, dict)):
+        return TypeError(f"A type is needed, such as int, list[str] or a dataclass, not the value {kind!r}")
     return TypeError(f"No JSON schema can be made from {_called(kind)}: {_reason(error)}")
 
 
