@@ -10,6 +10,7 @@ from ..lazy import resolve_annotations
 from ..params.chat.completion_create_params import ChatTurn
 
 if TYPE_CHECKING:
+    from ..core.model.omitted import Omit
     from ..engine.attachments import AudioSource, ImageSource
     from ..params.chat import ChatCompletionAudioParam
     from ..params.shared_params.chat_model import ChatModel
@@ -39,14 +40,14 @@ class _CommonParams(ChatTurn, RequestOptions, total=False):
     keep_reasoning: bool
     think_tags: bool
 
-    model: str | ChatModel
-    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject
+    model: str | ChatModel | Omit
+    response_format: ResponseFormatText | ResponseFormatJSONSchema | ResponseFormatJSONObject | Omit
 
 
 class TurnParams(_CommonParams, total=False):
     """The parameters of methods that run turns; ``audio`` is the output format of a model that speaks."""
 
-    audio: ChatCompletionAudioParam | None
+    audio: ChatCompletionAudioParam | Omit | None
 
 
 class SessionParams(TurnParams, total=False):
