@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 import sys
 
@@ -32,10 +33,10 @@ def missing_name(package: str, name: str) -> Exception:
     and an `AttributeError` for any other access. The caller is the module's ``__getattr__`` or a function it calls.
     """
     text = f"{package} has no {name!r}{_advice(package, name)}"
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__") in (package, "openaiasync.lazy", __name__):
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") in (package, "openaiasync.lazy", __name__):
         frame = frame.f_back
-    if frame.f_globals.get("__name__") == "importlib._bootstrap":
+    if frame is not None and frame.f_globals.get("__name__") == "importlib._bootstrap":
         return ImportError(text, name=package)
     return AttributeError(text, name=name, obj=sys.modules[package])
 

@@ -6,7 +6,7 @@ method that uses it. Nothing here runs unless a call fails.
 
 from __future__ import annotations
 
-import sys
+import inspect
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -90,7 +90,7 @@ def name_method(error: BaseException, named: str) -> None:
     text = str(error)
     if not isinstance(error, TypeError) or not text.startswith(named):
         return
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = inspect.currentframe()
     called = ""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))

@@ -55,27 +55,29 @@ _NO_MESSAGES = (bytes, bytearray, BaseModel)  # an answer has an iterator, over 
 
 def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
     made = parameters(CHAT_COMPLETIONS_CREATE, method, "messages", main, params)
-    messages = made.get("messages")
-    if isinstance(messages, str):
+    messages: Any = made.get("messages")
+    kind: type = messages.__class__
+    if issubclass(kind, str):
         made["messages"] = [{"role": "user", "content": messages}]
-    elif messages.__class__ is list or isinstance(messages, tuple):
+    elif issubclass(kind, (list, tuple)):
         if messages and messages[0].__class__ is not dict:
             _check_message(messages[0], method)
-    elif "messages" in made and (isinstance(messages, _NO_MESSAGES) or not hasattr(messages, "__iter__")):
-        raise TypeError(f"client.{method}() takes a text or a list of messages, not {type(messages).__name__}")
+    elif "messages" in made and (issubclass(kind, _NO_MESSAGES) or not hasattr(messages, "__iter__")):
+        raise TypeError(f"client.{method}() takes a text or a list of messages, not {kind.__name__}")
     return made
 
 
 def _check_message(first: Any, method: str) -> None:
     """Raise `TypeError` for the first of several messages if it cannot be one."""
-    if isinstance(first, str):
+    kind: type = first.__class__
+    if issubclass(kind, str):
         raise TypeError(f"client.{method}() takes a text or a list of messages, not a list of texts")
-    if not isinstance(first, Mapping) and hasattr(first, "choices"):
+    if hasattr(first, "choices"):
         raise TypeError(f"client.{method}() takes messages: that of an answer is answer.message")
-    if first is None or isinstance(first, (int, float, bytes, list, tuple)):
+    if first is None or issubclass(kind, (int, float, bytes, list, tuple)):
         raise TypeError(
             f"client.{method}() takes a text or a list of messages, each with a role and content, not a list of "
-            f"{type(first).__name__}"
+            f"{kind.__name__}"
         )
 
 

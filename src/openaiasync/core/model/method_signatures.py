@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 import re
 import types
 import typing
@@ -175,7 +174,11 @@ def _without_omit(hint: Any) -> Any:
     members = typing.get_args(hint)
     if typing.get_origin(hint) not in (typing.Union, types.UnionType) or Omit not in members:
         return hint
-    return functools.reduce(operator.or_, (member for member in members if member is not Omit))
+    first, *others = [member for member in members if member is not Omit]
+    made: Any = first
+    for member in others:
+        made = made | member
+    return made
 
 
 def _shown(parameter: Parameter, hint: Any) -> Parameter:
