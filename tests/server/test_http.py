@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import run
 from openaiasync.demo import demo_app
 from openaiasync.server import serve
 from openaiasync.server.asgi import Receive, Scope, Send
+from openaiasync.server.http_exchange import http_date
 
 from .apps import Watched, echo, http_only
 from .wire import SAY_HELLO, Wire, request, until
+
+
+@given(st.integers(0, 2**32))
+def test_dates_of_responses(now: int) -> None:
+    """They are those of the standard library, whose module takes long to import."""
+    assert http_date(now) == email.utils.formatdate(now, usegmt=True)
+
+
+def test_imports_of_the_kit() -> None:
+    """A server starts fast: it loads nothing of the standard library that takes milliseconds and is rarely needed."""
+    slow = {"dataclasses", "email", "hashlib", "hmac", "pathlib", "random", "ssl"}
+    script = (
+        "import asyncio, sys; before = set(sys.modules); import openaiasync.server; print(*set(sys.modules) - before)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "openaiasync.server.app" in loaded
+    assert slow.isdisjoint(loaded)
 
 
 def slow_app(seconds: float) -> object:

@@ -14,7 +14,6 @@ built-in HTTP server: ``app.run()``, ``async with app.serving() as base_url``.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
@@ -296,9 +295,11 @@ class Server:
             return await self._authenticate(key, context)
         if not self._keys:
             return _ANYONE
+        from hmac import compare_digest  # it loads OpenSSL, for servers with keys
+
         given = (key or "").encode()
         # All keys are compared, in constant time each, so that the duration reveals nothing about them.
-        same = sum(hmac.compare_digest(given, one) for one in self._keys)
+        same = sum(compare_digest(given, one) for one in self._keys)
         return key if same else None
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
@@ -432,8 +433,9 @@ class Server:
         check_host((context.scope.get("server") or (None,))[0], host, self._allowed_hosts)
         if self._cors and self._allow_origin(context):
             return
-        if not self._keys and self._authenticate is None:
-            check_origin(context.method, host, headers.get(b"origin"), headers.get(b"sec-fetch-site"))
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if (origin is not None or site is not None) and not self._keys and self._authenticate is None:
+            check_origin(context.method, host, origin, site)
 
     def _allow_origin(self, context: RequestContext) -> bool:
         """Add the CORS fields for a page of an allowed origin, and return whether the origin is allowed."""

@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ..core.model.plain import as_dict, is_dict
 from ..lazy import resolve_annotations
@@ -48,11 +48,11 @@ async def create_chat(app: Server, context: RequestContext) -> None:
         else:
             async with context.presence():
                 await answer.run(handler)
-            completion = answer.completion()
-            app.spend(context, completion["usage"]["total_tokens"])
-            if body.get("store"):
-                app.completions.keep(completion, body["messages"])
-            await context.send_json(completion)
+                completion = answer.completion()
+                app.spend(context, completion["usage"]["total_tokens"])
+                if body.get("store"):
+                    app.completions.keep(completion, body["messages"])
+                await context.send_json(completion)
 
 
 def check_chat(body: dict[str, Any]) -> None:

@@ -38,8 +38,8 @@ async def create_completion(app: Server, context: RequestContext) -> None:
             return
         async with context.presence():
             await answer.run(handler)
-        app.spend(context, answer.usage()["total_tokens"])
-        await context.send_json(answer.completion())
+            app.spend(context, answer.usage()["total_tokens"])
+            await context.send_json(answer.completion())
 
 
 def check_completion(body: dict[str, Any]) -> list[str | list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -17,6 +17,7 @@ from .errors import HTTPError, described, http_error_in
 from .form import UploadedFile, body_of, parse_boundary, parse_form
 from .ids import random_hex
 from .presence import ClientLeft, Presence, PresenceMonitor, RequestLimits, ResponseBroken, SendBlock
+from .routing import NO_ARGUMENTS
 from .validation import decode_object
 
 __all__ = ["DONE", "RequestContext", "error_event", "event_of"]
@@ -64,7 +65,7 @@ class RequestContext:
     ) -> None:
         self.scope: Scope = scope
         self.method: str = scope["method"]
-        self.arguments: dict[str, str] = {}
+        self.arguments: Mapping[str, str] = NO_ARGUMENTS
         self.operation: str = ""
         self.identity: Any = None
         self.state: Any = None
@@ -170,7 +171,10 @@ class RequestContext:
         self.answering = True
         self.status = status
         headers = self._response_fields(((b"content-length", b"%d" % len(body)), *fields))
-        with SendBlock(self._monitor, self._limits.send_timeout):
+        block: Presence | SendBlock | None = self._block  # around this, if the operation has not left it
+        if not isinstance(block, Presence) or not block.active:
+            block = SendBlock(self._monitor, self._limits.send_timeout)
+        with block:
             try:
                 await self._send({"type": "http.response.start", "status": status, "headers": headers})
                 await self._send({"type": "http.response.body", "body": body})

@@ -9,7 +9,6 @@ import signal
 import ssl as ssl_module
 import stat
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -184,10 +183,9 @@ class HTTPServer:
 
     def _unlink(self) -> None:
         if self.uds is not None:
-            path = Path(self.uds)
             try:
-                if stat.S_ISSOCK(path.stat().st_mode):
-                    path.unlink()
+                if stat.S_ISSOCK(os.stat(self.uds).st_mode):
+                    os.unlink(self.uds)
             except OSError:
                 pass  # another process removed it
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from ..core.http.server_side import BadRequest, RequestHead, RequestParser
 from ..lazy import resolve_annotations
@@ -21,8 +22,7 @@ _MAX_PIPELINED = 64 * 1024
 _PROGRESS = 64 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerLimits:
+class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits for the clients of the built-in server. Times in seconds, sizes in bytes."""
 
     head_timeout: float = 10.0

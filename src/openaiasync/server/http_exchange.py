@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,11 +18,20 @@ from .errors import HTTPError
 if TYPE_CHECKING:
     from .http_connection import ServerConnection
 
-__all__ = ["ClientGone", "ServerExchange", "error_response"]
+__all__ = ["ClientGone", "ServerExchange", "error_response", "http_date"]
 
 _log = logging.getLogger("openaiasync.server")
 _MAX_UNREAD: Final = 256 * 1024
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _standard: tuple[int, bytes] = (0, b"")
+
+
+def http_date(now: float) -> str:
+    """Return a Unix time as fields have it (RFC 9110, 5.6.7). (`email.utils` would add a tenth to the kit's import.)"""
+    at = time.gmtime(now)
+    day, month = _DAYS[at.tm_wday], _MONTHS[at.tm_mon - 1]
+    return f"{day}, {at.tm_mday:02} {month} {at.tm_year} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
 
 
 def _standard_fields() -> bytes:
@@ -31,7 +39,7 @@ def _standard_fields() -> bytes:
     global _standard
     now = int(time.time())
     if _standard[0] != now:
-        _standard = (now, f"date: {formatdate(now, usegmt=True)}\r\nserver: openaiasync\r\n".encode())
+        _standard = (now, f"date: {http_date(now)}\r\nserver: openaiasync\r\n".encode())
     return _standard[1]
 
 

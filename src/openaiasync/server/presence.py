@@ -8,9 +8,10 @@ all new blocks together every few milliseconds and starts what those need that a
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
+
+import msgspec
 
 from .asgi import Message, Receive
 from .errors import HTTPError
@@ -22,8 +23,7 @@ __all__ = ["ClientLeft", "Presence", "PresenceMonitor", "RequestLimits", "Respon
 _VISIT_AFTER: Final = 0.005  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
+class RequestLimits(msgspec.Struct, frozen=True):
     """The limits of one request. Times in seconds, `None` for no limit; the size in bytes."""
 
     max_body: int = 32 * 1024 * 1024
@@ -100,6 +100,11 @@ class _Block:
             raise RuntimeError("requests are served in tasks")
         self._task = task
         self._cancelling = task.cancelling()
+        self._visit_soon()
+
+    def _visit_soon(self) -> None:
+        """Have the block visited if it does not end within some milliseconds."""
+        monitor = self._monitor
         monitor.new.add(self)
         if not monitor.armed:
             monitor.arm()
@@ -146,7 +151,7 @@ class Presence(_Block):
     does not take what is sent, with `HTTPError` (504) when the handler is late.
     """
 
-    __slots__ = ("_exchange", "_first", "_receive", "_send_timeout", "_timer", "_timers", "_watch_task")
+    __slots__ = ("_exchange", "_first", "_receive", "_send_timeout", "_sending", "_timer", "_timers", "_watch_task")
 
     def __init__(
         self, receive: Receive, monitor: PresenceMonitor, send_timeout: float, limits: RequestLimits | None = None
@@ -158,6 +163,7 @@ class Presence(_Block):
         exchange: object = getattr(receive, "__self__", None)
         self._exchange: ServerExchange | None = exchange if isinstance(exchange, ServerExchange) else None
         self._send_timeout = send_timeout
+        self._sending = False  # the whole answer
         self._timer: LazyTimer | None = None  # made by the first `expect_send`
         self._watch_task: asyncio.Task[None] | None = None
         self._first: asyncio.TimerHandle | None = None
@@ -170,10 +176,29 @@ class Presence(_Block):
             self._first = self._late_after(limits.first_token_timeout, "begin its answer")
             self._timers += (self._first,)
 
+    @property
+    def active(self) -> bool:
+        """Whether the block was entered, and has not ended."""
+        return self._task is not None
+
     def first_token(self) -> None:
         """Note that the answer has begun."""
         if self._first is not None:
             self._first.cancel()
+
+    def __enter__(self) -> Self:
+        """Begin to send the whole answer, the last thing in the block: the handler is not late any more.
+
+        The send timeout starts at the monitor's next visit, if the block has not ended by then.
+        """
+        for timer in self._timers:
+            timer.cancel()
+        self._sending = True
+        self._visit_soon()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Do nothing: the block ends itself."""
 
     def expect_send(self) -> None:
         """Start the send timeout."""
@@ -191,9 +216,11 @@ class Presence(_Block):
         return self._monitor.loop.call_later(seconds, self.end, HTTPError(504, message, code="handler_timeout"))
 
     def visit(self) -> None:
+        if self._sending:
+            self.expect_send()
         if self._exchange is not None:
             self._exchange.on_gone(self._left)
-        else:
+        elif self._watch_task is None:
             self._watch_task = self._monitor.loop.create_task(self._watch())
 
     def _left(self) -> None:

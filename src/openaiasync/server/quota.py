@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..lazy import resolve_annotations
@@ -163,13 +164,28 @@ class HandlerSlot:
         self._queue = queue
         self._context = context
 
-    async def __aenter__(self) -> None:
-        if not self._queue.try_acquire():
-            async with self._context.waiting():
-                await self._queue.acquire()
+    # Nearly always a slot is free. Two coroutines that never wait would then cost more than the slot.
 
-    async def __aexit__(self, *raised: object) -> None:
+    def __aenter__(self) -> Awaitable[None]:
+        return _READY if self._queue.try_acquire() else self._wait()
+
+    async def _wait(self) -> None:
+        async with self._context.waiting():
+            await self._queue.acquire()
+
+    def __aexit__(self, *raised: object) -> Awaitable[None]:
         self._queue.release()
+        return _READY
+
+
+class _Ready:
+    """Something to await that is done."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+_READY: Final = _Ready()
 
 
 class ServerMetrics:

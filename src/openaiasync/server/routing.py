@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from .errors import HTTPError
 
-__all__ = ["PICTURES", "Route", "Router"]
+__all__ = ["NO_ARGUMENTS", "PICTURES", "Route", "Router"]
 
 PICTURES: Final = "/pictures/"
 """The links to pictures in answers lead below this path."""
+
+
+NO_ARGUMENTS: Final[Mapping[str, str]] = MappingProxyType({})
+"""Those of a path without any."""
 
 
 class Route(NamedTuple):
     """An operation's name, and the arguments in its path, percent-decoded."""
 
     operation: str
-    arguments: dict[str, str]
+    arguments: Mapping[str, str]
 
 
 class Router:
@@ -32,8 +37,8 @@ class Router:
         self, operations: Iterable[tuple[str, str, str]], not_served: Iterable[tuple[str, str, str]] = ()
     ) -> None:
         """Take operations as method, path and name."""
-        self._plain: dict[bytes, dict[str, str]] = {}
-        self._patterns: dict[re.Pattern[bytes], dict[str, str]] = {}
+        self._plain: dict[bytes, dict[str, Route]] = {}
+        self._patterns: dict[re.Pattern[bytes], dict[str, Route]] = {}
         self._not_served = not_served
         self._others: Router | None = None  # made for the first request that is refused
         for method, template, name in operations:
@@ -42,13 +47,13 @@ class Router:
                 methods = self._patterns.setdefault(re.compile(expression.encode()), {})
             else:
                 methods = self._plain.setdefault(template.encode(), {})
-            methods[method] = name
+            methods[method] = Route(name, NO_ARGUMENTS)
 
     def find(self, method: str, path: bytes) -> Route:
         """Return the route. Raises `HTTPError`: 404 (``unknown_url``), 405 with ``Allow``."""
         short = path[3:] if path.startswith(b"/v1/") else path
         methods = self._plain.get(short)
-        arguments: dict[str, str] = {}
+        arguments: dict[str, str] | None = None
         if methods is None:
             for pattern, candidates in self._patterns.items():
                 match = pattern.fullmatch(short)
@@ -58,12 +63,12 @@ class Router:
                     arguments = {name: unquote_to_bytes(value).decode("utf-8", "replace") for name, value in given}
                     break
         read_as = "GET" if method == "HEAD" else method
-        name = None if methods is None else methods.get(read_as)
-        if name is None:
+        route = None if methods is None else methods.get(read_as)
+        if route is None:
             raise self._refusal(method, path, methods, self._name_of_other(read_as, short))
-        return Route(name, arguments)
+        return route if arguments is None else Route(route.operation, arguments)
 
-    def _refusal(self, method: str, path: bytes, methods: dict[str, str] | None, other: str) -> HTTPError:
+    def _refusal(self, method: str, path: bytes, methods: dict[str, Route] | None, other: str) -> HTTPError:
         if methods is None or other:
             message = f"Unknown request URL: {method} {path[:200].decode('latin-1')}."
             if other:
@@ -81,10 +86,9 @@ class Router:
         """Return the name of the operation of the API that is not served, ``""`` if there is none."""
         if self._others is None:
             self._others = Router(self._not_served)
-        name = self._others._plain.get(path, {}).get(method)
-        if name is not None:
-            return name
-        found = (
-            names[method] for one, names in self._others._patterns.items() if method in names and one.fullmatch(path)
-        )
+        route = self._others._plain.get(path, {}).get(method)
+        if route is not None:
+            return route.operation
+        patterns = self._others._patterns.items()
+        found = (routes[method].operation for one, routes in patterns if method in routes and one.fullmatch(path))
         return next(found, "")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from ..core.model.plain import is_dict
 from .chat import token_chance
@@ -14,8 +15,7 @@ from .tokens import count_texts, count_tokens
 __all__ = ["WRITERS", "Transcript", "TranscriptSegment"]
 
 
-@dataclass(frozen=True, slots=True)
-class TranscriptSegment:
+class TranscriptSegment(msgspec.Struct, frozen=True):
     """A part of a transcript, by one speaker. Times in seconds from the beginning of the sound."""
 
     text: str
@@ -26,8 +26,7 @@ class TranscriptSegment:
     """The mean log probability of its tokens."""
 
 
-@dataclass
-class Transcript:
+class Transcript(msgspec.Struct):
     """A whole transcript: `segments` in order, `words` as dicts with ``word``, ``start`` and ``end`` (seconds).
 
     `duration` is the length of the sound in seconds, `language` its English name. Without `usage` the kit counts
@@ -37,8 +36,8 @@ class Transcript:
     segments: list[TranscriptSegment]
     duration: float = 0.0
     language: str = "english"
-    words: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    usage: dict[str, Any] = field(default_factory=dict[str, Any])
+    words: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
+    usage: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
     @classmethod
     def of(cls, value: Any) -> Transcript:

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -34,7 +34,7 @@ from ..context import RequestContext
 from ..errors import HTTPError
 from ..http import HTTPServer
 from ..http_connection import ServerLimits
-from ..routing import Router
+from ..routing import NO_ARGUMENTS, Router
 from .accounts import ANYONE, ClientKey, KeyRing, metric_lines
 from .front_recording import REPLAYED, FrontRecording
 from .passage import FrontState, Passage, refusal_for
@@ -83,7 +83,7 @@ class _Head:
 
     __slots__ = ("above", "model", "operation", "pinned", "response_id", "shared")
 
-    def __init__(self, operation: str, shared: Endpoint, pinned: Endpoint, arguments: dict[str, str], above: bool):
+    def __init__(self, operation: str, shared: Endpoint, pinned: Endpoint, arguments: Mapping[str, str], above: bool):
         self.operation = operation
         self.shared = shared  # for requests that any server may get
         self.pinned = pinned
@@ -348,7 +348,7 @@ class Front(Server):
             self._heads.clear()
             self._group.forget_heads()
         below = path[3:] if path.startswith(b"/v1/") else path
-        operation, arguments = "", dict[str, str]()
+        operation, arguments = "", NO_ARGUMENTS
         with contextlib.suppress(HTTPError):  # a path that the API does not have: the upstreams may
             operation, arguments = self._paths.find(method, below)
         above = not operation and below is path
