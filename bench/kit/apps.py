@@ -1,7 +1,7 @@
 """The same small model served by several kits, for `run.py`: a factory of an ASGI application for each.
 
-The model ``m`` says two words; ``burst`` yields 200 pieces at once; ``paced`` yields 50 pieces a second for two
-seconds.
+The model ``m`` says two words; ``burst`` yields 200 pieces at once; ``paced`` yields 50 pieces a second for four
+seconds, each the time at which it is due.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 WORDS = "Hello there"
-BURST, PACED, PAUSE = 200, 100, 0.02
+BURST, PACED, PAUSE = 200, 200, 0.02
 
 
 async def pieces(model: str) -> AsyncIterator[str]:
@@ -27,7 +27,7 @@ async def pieces(model: str) -> AsyncIterator[str]:
     for _ in range(PACED):
         due += PAUSE
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        yield "word "
+        yield f"{due:.6f} "
 
 
 def answer(model: str) -> dict[str, Any]:

@@ -4,8 +4,11 @@
 
 Every contender is a process on uvicorn, pinned to one core where there is more than one; the client runs beside it.
 What counts is the CPU time of the server's process, as the kernel says, above a bare ASGI callable in the same round,
-and the ratio to it. *paced* are 400 streams of 50 pieces a second. `--python` has uvicorn, starlette and
-fastapi-openai-compat; `--litellm` has litellm's proxy.
+and the ratio to it. *paced* are 400 streams of 50 pieces a second while all of them are open: a client in C on another
+core (`paced.c`; without a C compiler this part is left out) compares the arrival of each piece with the time at which
+the model had it due. *waited* is how long the server, or that client, was ready to run but waited for a core: on a busy
+machine lateness is its doing. `--python` has uvicorn, starlette and fastapi-openai-compat; `--litellm` has litellm's
+proxy.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -23,10 +27,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from apps import PACED, PAUSE
+from apps import PAUSE
 
 HERE = Path(__file__).parent
+STREAMS, SPREAD = 400, 1000  # paced streams, and the milliseconds over which they begin
 CONTENDERS = ("bare", "kit", "starlette", "compat", "litellm")
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -98,17 +104,59 @@ class Peer(asyncio.Protocol):
             self.done.set_exception(RuntimeError(why.decode(errors="replace")))
 
 
-async def load(port: int, model: str, stream: bool, connections: int, each: int) -> tuple[int, float]:
-    """Connect, then send the requests; return the number of events, and the seconds since the first request."""
+async def load(port: int, model: str, stream: bool, connections: int, each: int) -> int:
+    """Connect, then send the requests; return the number of events."""
     loop = asyncio.get_running_loop()
     body = body_of(model, stream)
     opened = (loop.create_connection(lambda: Peer(body, each), "127.0.0.1", port) for _ in range(connections))
     peers = [peer for _, peer in await asyncio.gather(*opened)]
-    began = time.monotonic()
     for peer in peers:
         peer.start()
     await asyncio.gather(*(peer.done for peer in peers))
-    return sum(peer.events for peer in peers), time.monotonic() - began
+    return sum(peer.events for peer in peers)
+
+
+def waited(pid: int) -> float:
+    """Seconds that the main thread of a process was ready to run and waited for a core so far."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+def built(folder: str) -> str | None:
+    """Return the client for paced streams, compiled; `None` without a compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    program = str(Path(folder, "paced"))
+    command = [compiler or "", "-O2", "-o", program, str(HERE / "paced.c")]
+    return program if compiler and subprocess.run(command).returncode == 0 else None
+
+
+def paced(program: str, process: subprocess.Popen[bytes], port: int) -> dict[str, float]:
+    """Return what 400 paced streams cost, and how punctual they are, while all of them are open."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([program, str(port), str(STREAMS), str(SPREAD)], **pipes) as client:
+        every = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(client.pid, every[:-1] or every)
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(body_of("paced", True))
+        client.stdin.close()
+        seen: list[tuple[float, float, float, float]] = []
+        for moment in (b"steady\n", b"ended\n"):
+            if client.stdout.readline() != moment:
+                raise RuntimeError("the paced streams failed")
+            seen.append((time.monotonic(), cpu(process), waited(process.pid), waited(client.pid)))
+        words = client.stdout.readline().split()
+    seconds, spent, server, own = (after - before for before, after in zip(*seen, strict=True))
+    count, *late = map(int, words)
+    return {
+        "paced": spent / count * 1e6,
+        "paced_cores": spent / seconds,  # above 1.0 no server can keep up
+        "paced_share": count / (STREAMS / PAUSE * seconds),  # below 1.0 it does not keep up
+        "late_p50": late[0] / 1e3,
+        "late_p99": late[1] / 1e3,
+        "late_p999": late[2] / 1e3,
+        "waited_server": server / seconds,
+        "waited_client": own / seconds,
+    }
 
 
 def cpu(process: subprocess.Popen[bytes]) -> float:
@@ -165,7 +213,7 @@ def running(name: str, python: str, litellm: str) -> Iterator[tuple[subprocess.P
                 process.wait()
 
 
-def measure(name: str, python: str, litellm: str) -> dict[str, float]:
+def measure(name: str, python: str, litellm: str, program: str | None) -> dict[str, float]:
     """One round of a contender: µs of CPU a request and a piece, and how 400 paced streams went."""
     slow = name == "litellm"
     with running(name, python, litellm) as (process, port):
@@ -178,15 +226,9 @@ def measure(name: str, python: str, litellm: str) -> dict[str, float]:
             return found
         asyncio.run(load(port, "burst", True, 2, 5))
         before = cpu(process)
-        events, _ = asyncio.run(load(port, "burst", True, 8, 50))
+        events = asyncio.run(load(port, "burst", True, 8, 50))
         found["piece"] = (cpu(process) - before) / events * 1e6
-        before = cpu(process)
-        events, seconds = asyncio.run(load(port, "paced", True, 400, 1))
-        spent = cpu(process) - before
-        found["paced"] = spent / events * 1e6
-        found["paced_seconds"] = seconds  # 2.0 if server and client keep up
-        found["paced_cores"] = spent / (PACED * PAUSE)  # above 1.0 no server can keep up
-        return found
+        return found if program is None else {**found, **paced(program, process, port)}
 
 
 def import_cost(python: str) -> float:
@@ -211,16 +253,18 @@ def main() -> None:
     given = parser.parse_args()
     names = given.contenders or [name for name in CONTENDERS if name != "litellm" or given.litellm]
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(given.rounds):
-        for name in names:
-            rounds[name].append(measure(name, given.python, given.litellm))
-    units = {"request": "µs", "piece": "µs", "paced": "µs", "paced_seconds": "s", "paced_cores": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        program = built(folder)
+        for _ in range(given.rounds):
+            for name in names:
+                rounds[name].append(measure(name, given.python, given.litellm, program))
+    units = {"request": "µs", "piece": "µs", "paced": "µs", "late_p50": "ms", "late_p99": "ms", "late_p999": "ms"}
     print("contender  what            median   above bare  ratio")
     for name in names:
         for what in rounds[name][0]:
             value = statistics.median(one[what] for one in rounds[name])
-            line = f"{name:10} {what:14} {value:8.2f} {units[what]:3}"
-            if "bare" in rounds and units[what] == "µs":
+            line = f"{name:10} {what:14} {value:8.2f} {units.get(what, ''):3}"
+            if "bare" in rounds and what in units:
                 pairs = list(zip(rounds[name], rounds["bare"], strict=True))
                 above = statistics.median(one[what] - bare[what] for one, bare in pairs)
                 ratio = statistics.median(one[what] / bare[what] for one, bare in pairs)
