@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import signal
 import sys
@@ -101,6 +102,8 @@ def _serve(
         server.app = ChatPage(server.app)
 
     def started() -> None:
+        if reloader is None:
+            _spare_collections()
         write(f"{server.base_url}\n")
         if ui:
             note(f"The page: {server.base_url.removesuffix('v1')}")
@@ -115,6 +118,16 @@ def _serve(
     except RuntimeError as error:
         raise CommandError(str(error), Exit.FAILED) from error
     return Exit.INTERRUPTED if received is signal.SIGINT else Exit.OK
+
+
+def _spare_collections() -> None:
+    """Make the garbage collector do less in a process that only serves: it took 5 % of a busy front's time.
+
+    What was imported stays, so it is not looked at again. Requests in flight have up to some thousand objects, none of
+    which are in cycles, and the default threshold of 700 is passed again and again by their coming and going.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 resolve_annotations(__name__)

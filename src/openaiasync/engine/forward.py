@@ -107,7 +107,7 @@ def _usage_of(counts: _Counts) -> Usage | None:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, (int, float)) and value is not True and 0 <= value <= _MOST_TOKENS:
+    if (type(value) is int or type(value) is float) and 0 <= value <= _MOST_TOKENS:
         return int(value)
     return None
 

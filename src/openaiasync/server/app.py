@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from ..endpoints import ENDPOINTS
 from ..lazy import resolve_annotations
 from ..storage.threads import in_thread
-from .asgi import Receive, Scope, Send
+from .asgi import READY, Receive, Scope, Send
 from .context import RequestContext
 from .errors import HTTPError, described
 from .handlers import KINDS, Handler, HandlerRegistry
@@ -456,10 +456,14 @@ class Server:
             ]
         return True
 
-    async def _check_key(self, context: RequestContext) -> None:
+    def _check_key(self, context: RequestContext) -> Awaitable[None]:
+        """Find out who sent a request. Awaiting the result raises `HTTPError` (401)."""
         if self._open and "authenticate" not in vars(self):
             context.identity = _ANYONE
-            return
+            return READY
+        return self._authenticated(context)
+
+    async def _authenticated(self, context: RequestContext) -> None:
         given = context.header(b"authorization")
         scheme, _, key = (given or b"").partition(b" ")
         if scheme.lower() != b"bearer":

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from typing import Any, Final, TypeAlias
 
-__all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send"]
+__all__ = ["READY", "AsgiApp", "Message", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Ready:
+    """An awaitable that is done."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+READY: Final = _Ready()
+"""For functions that rarely have to wait: a coroutine that never does costs as much as they do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -424,12 +424,11 @@ class ChatAnswer:
         self._head = b""  # of each chunk, to be encoded once
         self._tail = b""
 
-    async def run(self, handler: RegisteredHandler) -> None:
-        """Run the handler for all choices. Raises its exceptions."""
+    def run(self, handler: RegisteredHandler) -> Awaitable[None]:
+        """Run the handler for all choices. Awaiting the result raises its exceptions."""
         if len(self.choices) == 1:
-            await self._fill(handler, self.choices[0])
-            return
-        await run_together(self._fill(handler, choice) for choice in self.choices)
+            return self._fill(handler, self.choices[0])
+        return run_together(self._fill(handler, choice) for choice in self.choices)
 
     async def _fill(self, handler: RegisteredHandler, choice: ChoiceWriter) -> None:
         await for_each_result(handler, ChatRequest(self._body, self._context, choice.index), choice.take)

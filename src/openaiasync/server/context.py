@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -158,9 +158,11 @@ class RequestContext:
         """
         return Presence(receive or self.receive, self._monitor, self._limits.send_timeout)
 
-    async def send_json(self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def send_json(
+        self, value: Any, status: int = 200, fields: Iterable[tuple[bytes, bytes]] = ()
+    ) -> Coroutine[Any, Any, None]:
         """Respond with a JSON document."""
-        await self.send_body(msgspec.json.encode(value), status, (_JSON, *fields))
+        return self.send_body(msgspec.json.encode(value), status, (_JSON, *fields))
 
     async def send_bytes(self, body: bytes, media_type: bytes) -> None:
         """Respond with a body of any other media type."""

@@ -213,7 +213,8 @@ class HTTPServer:
         self._running.add(exchange)
         self.requests += 1
         self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        if self.in_flight > self.peak_in_flight:
+            self.peak_in_flight = self.in_flight
 
     def ended(self, exchange: ServerExchange) -> None:
         """Note that a request has ended."""

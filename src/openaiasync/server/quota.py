@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..lazy import resolve_annotations
+from .asgi import READY
 from .errors import HTTPError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class HandlerSlot:
     # Nearly always a slot is free. Two coroutines that never wait would then cost more than the slot.
 
     def __aenter__(self) -> Awaitable[None]:
-        return _READY if self._queue.try_acquire() else self._wait()
+        return READY if self._queue.try_acquire() else self._wait()
 
     async def _wait(self) -> None:
         async with self._context.waiting():
@@ -175,17 +176,7 @@ class HandlerSlot:
 
     def __aexit__(self, *raised: object) -> Awaitable[None]:
         self._queue.release()
-        return _READY
-
-
-class _Ready:
-    """Something to await that is done."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield from ()
-
-
-_READY: Final = _Ready()
+        return READY
 
 
 class ServerMetrics:

@@ -209,7 +209,10 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
 
     Raises `HTTPError` (413) for JSON above `max_body` bytes and uploads above `max_upload`, `ClientLeft`.
     """
-    message = await _received(context.receive)
+    try:
+        message = await context.receive()
+    except OSError:  # see `_received`
+        message = {"type": "http.disconnect"}
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= max_body:
         return body or None
