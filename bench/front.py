@@ -82,9 +82,10 @@ def request(stream: bool, base: str = "") -> bytes:
 class Connection(asyncio.Protocol):
     """Sends the same request again and again, each after the end of the response before."""
 
-    def __init__(self, sent: bytes, end: bytes) -> None:
-        self.sent, self.end = sent, end
-        self.tail = b""
+    def __init__(self, sent: bytes) -> None:
+        self.sent = sent
+        self.tail = b""  # the head, and then the last bytes of a body in chunks
+        self.left: int | None = None  # bytes of the body still to come; -1 if it is in chunks, `None` in the head
         self.done = 0
         self.stopped = False
 
@@ -93,21 +94,33 @@ class Connection(asyncio.Protocol):
         self.transport.write(self.sent)
 
     def data_received(self, data: bytes) -> None:
-        self.tail = (self.tail + data)[-4096:]
-        if not self.tail.endswith(self.end):
+        if self.left is None:
+            self.tail += data
+            head, found, data = self.tail.partition(b"\r\n\r\n")
+            if not found:
+                return
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(self.tail.decode(errors="replace"))
+            lengths = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            self.left, self.tail = int(lengths[0]) if lengths else -1, b""
+        if self.left >= 0:
+            self.left -= len(data)
+            ended = self.left == 0
+        else:
+            self.tail = (self.tail + data)[-5:]
+            ended = self.tail == b"0\r\n\r\n"
+        if not ended:
             return
         self.done += 1
-        self.tail = b""
+        self.left, self.tail = None, b""
         if not self.stopped:
             self.transport.write(self.sent)
 
 
-async def load(port: int, connections: int, seconds: float, sent: bytes, end: bytes, pid: int) -> tuple[int, float]:
+async def load(port: int, connections: int, seconds: float, sent: bytes, pid: int) -> tuple[int, float]:
     """Return the number of responses, and the CPU that the process took for them."""
     loop = asyncio.get_running_loop()
-    made = [
-        (await loop.create_connection(lambda: Connection(sent, end), "127.0.0.1", port))[1] for _ in range(connections)
-    ]
+    made = [(await loop.create_connection(lambda: Connection(sent), "127.0.0.1", port))[1] for _ in range(connections)]
     await asyncio.sleep(0.5)
     before, count = cpu(pid), sum(one.done for one in made)
     await asyncio.sleep(seconds)
@@ -120,23 +133,30 @@ async def load(port: int, connections: int, seconds: float, sent: bytes, end: by
 
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
-    """Run a front, and yield its process id once it answers."""
-    environment = {**os.environ, "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    """Run a front, and yield its process id once it answers. Raises `RuntimeError` with its output if it never does."""
+    environment = {
+        **os.environ,
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it loads a table from the internet first
+    }
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
         pin(process.pid, cores(of_server=False))
         try:
-            for _ in range(600):
-                with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(("127.0.0.1", port), 1)):
-                    break
-                time.sleep(0.1)
-            for _ in range(100):
+            for _ in range(900):
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=1).close()
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5).close()
                     break
                 except urllib.error.HTTPError:
                     break
                 except OSError:
                     time.sleep(0.2)
+                if process.poll() is not None:
+                    break
+            else:
+                process.kill()
+            if process.poll() is not None:
+                log.seek(0)
+                raise RuntimeError(f"{command[0]} did not start:\n{log.read().decode(errors='replace')[-3000:]}")
             yield process.pid
         finally:
             process.kill()
@@ -179,27 +199,28 @@ def main() -> None:
     if options.relay:
         asyncio.run(relay(int(options.relay[0]), (options.relay[1], int(options.relay[2]))))
     with servers(sys.executable, tls=False) as place, tempfile.TemporaryDirectory() as folder:
-        whole = (place.folder / "chat.http").read_bytes()
         paced = "paced20-200"
         one, two = [f"{place.base}/chat"], [f"{place.base}/chat", f"{place.base}/chat/"]
-        streams, end = [f"{place.base}/{paced}"], b"0\r\n\r\n"
+        streams = [f"{place.base}/{paced}"]
         measured = {
-            "request": (one, False, whole[-16:], 64, 1),
-            "request, two upstreams": (two, False, whole[-16:], 64, 1),
-            "paced event, 300 streams": (streams, True, end, 300, 201),
-            "paced event, 60 streams": (streams, True, end, 60, 201),
-            "paced event, 12 streams": (streams, True, end, 12, 201),
+            "request": (one, False, 64, 1),
+            "request, two upstreams": (two, False, 64, 1),
+            "paced event, 300 streams": (streams, True, 300, 201),
+            "paced event, 60 streams": (streams, True, 60, 201),
+            "paced event, 12 streams": (streams, True, 12, 201),
         }
         fronts = {"openaiasync": ours, "bare relay": bare}
         if options.litellm:
             fronts["litellm"] = lambda bases, port: litellm(options.litellm, bases, port, Path(folder))
-        for what, (bases, stream, end, connections, units) in measured.items():
+        for what, (bases, stream, connections, units) in measured.items():
             for name, command in fronts.items():
+                if name == "litellm" and stream and connections > 12:
+                    continue  # it takes milliseconds for an event
                 port = free_port()
                 sent = request(stream, bases[0] if name == "bare relay" else "")
                 seconds = options.seconds if units == 1 else max(options.seconds, 8.5)
                 with running(command(bases, port), port) as pid:
-                    count, used = asyncio.run(load(port, connections, seconds, sent, end, pid))
+                    count, used = asyncio.run(load(port, connections, seconds, sent, pid))
                 each = used / (count * units) * 1e6 if count else float("nan")
                 print(f"{what:28} {name:12} {each:9.1f} µs   ({count} responses)", flush=True)
 
