@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -146,8 +147,8 @@ def running(command: list[str], port: int) -> Iterator[int]:
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5).close()
                     break
-                except urllib.error.HTTPError:
-                    break
+                except (urllib.error.HTTPError, http.client.RemoteDisconnected):
+                    break  # the bench's own server, which the relay leads to, closes
                 except OSError:
                     time.sleep(0.2)
                 if process.poll() is not None:
