@@ -4,11 +4,11 @@
 
 Every contender is a process on uvicorn, pinned to one core where there is more than one; the client runs beside it.
 What counts is the CPU time of the server's process, as the kernel says, above a bare ASGI callable in the same round,
-and the ratio to it. *paced* are 400 streams of 50 pieces a second while all of them are open: a client in C on another
-core (`paced.c`; without a C compiler this part is left out) compares the arrival of each piece with the time at which
-the model had it due. *waited* is how long the server, or that client, was ready to run but waited for a core: on a busy
-machine lateness is its doing. `--python` has uvicorn, starlette and fastapi-openai-compat; `--litellm` has litellm's
-proxy.
+and the ratio to it; *alone* is the callable without a server. *paced* are 400 streams of 50 pieces a second while all
+of them are open: a client in C on another core (`paced.c`; without a C compiler this part is left out) compares the
+arrival of each piece with the time at which the model had it due. *waited* is how long the server, or that client, was
+ready to run but waited for a core: on a busy machine lateness is its doing. `--python` has uvicorn, starlette and
+fastapi-openai-compat; `--litellm` has litellm's proxy.
 """
 
 from __future__ import annotations
@@ -159,6 +159,13 @@ def paced(program: str, process: subprocess.Popen[bytes], port: int) -> dict[str
     }
 
 
+def alone(name: str, python: str) -> float:
+    """Return the µs of CPU of a request to the callable without a server: see `alone.py`."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [python, str(HERE / "alone.py"), name]
+    return float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+
 def cpu(process: subprocess.Popen[bytes]) -> float:
     """Seconds of CPU of a process so far."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -224,6 +231,7 @@ def measure(name: str, python: str, litellm: str, program: str | None) -> dict[s
         found = {"request": (cpu(process) - before) / (connections * each) * 1e6}
         if slow:
             return found
+        found["alone"] = alone(name, python)
         asyncio.run(load(port, "burst", True, 2, 5))
         before = cpu(process)
         events = asyncio.run(load(port, "burst", True, 8, 50))
@@ -258,7 +266,15 @@ def main() -> None:
         for _ in range(given.rounds):
             for name in names:
                 rounds[name].append(measure(name, given.python, given.litellm, program))
-    units = {"request": "µs", "piece": "µs", "paced": "µs", "late_p50": "ms", "late_p99": "ms", "late_p999": "ms"}
+    units = {
+        "request": "µs",
+        "alone": "µs",
+        "piece": "µs",
+        "paced": "µs",
+        "late_p50": "ms",
+        "late_p99": "ms",
+        "late_p999": "ms",
+    }
     print("contender  what            median   above bare  ratio")
     for name in names:
         for what in rounds[name][0]:
