@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +85,34 @@ def test_token_delay() -> None:
         done = inside("chat", "say one two three four five six seven eight", "-m", "demo-chat", "--base-url", url)
         assert done.stdout == "one two three four five six seven eight\n"
         assert time.monotonic() - began > 0.35
+
+
+GARBAGE = """
+import gc
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    body = f"{gc.isenabled()} {gc.get_threshold()[0]} {gc.get_freeze_count()}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+def test_a_server_collects_little_garbage(tmp_path: Path) -> None:
+    """The collector stays on, but not for each 36 requests, and it passes over what was imported."""
+    (tmp_path / "garbage_report.py").write_text(GARBAGE)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    with started("serve", "garbage_report:app", "--port", "0", PYTHONPATH=path) as child:
+        assert child.stdout is not None
+        url = child.stdout.readline().decode().strip()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=10) as answer:
+            enabled, threshold, frozen = answer.read().decode().split()
+    assert enabled == "True"
+    assert int(threshold) >= 5_000
+    assert int(frozen) > 5_000
