@@ -209,6 +209,7 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
 
     Raises `HTTPError` (413) for JSON above `max_body` bytes and uploads above `max_upload`, `ClientLeft`.
     """
+    message: Message
     try:
         message = await context.receive()
     except OSError:  # see `_received`
