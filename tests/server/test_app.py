@@ -262,14 +262,15 @@ def test_client_that_leaves_before_a_whole_answer() -> None:
     run(main())
 
 
-def test_client_that_does_not_read_a_stream() -> None:
-    """The application itself gives it up after its send timeout, whatever server runs it."""
+@pytest.mark.parametrize("stream", [True, False])
+def test_client_that_does_not_read(stream: bool) -> None:
+    """The application itself gives it up after its send timeout, whatever server runs it, and leaves nothing behind."""
 
     async def main() -> None:
         stuck = asyncio.Event()
         sent: list[Any] = []
-        body = iter([{"type": "http.request", "body": b'{"model":"demo-chat","stream":true,"messages":[{"role":"user",'
-                      b'"content":"count to 100"}]}', "more_body": False}])  # fmt: skip
+        question = json.dumps(ask("count to 100", stream=stream)).encode()
+        body = iter([{"type": "http.request", "body": question, "more_body": False}])
 
         async def receive() -> Any:
             try:
@@ -279,7 +280,7 @@ def test_client_that_does_not_read_a_stream() -> None:
 
         async def send(message: Any) -> None:
             sent.append(message)
-            if len(sent) > 5:
+            if len(sent) > (5 if stream else 1):  # after the head and some pieces, or with the whole body
                 stuck.set()
                 await asyncio.Event().wait()
 
