@@ -80,6 +80,7 @@ class Engine:
         self.builder: RequestBuilder = RequestBuilder(config, self.shared)
         self._prepared: dict[tuple[Endpoint, bool, bool], PreparedRequest] = {}
         self._models: Mapping[str, str] = config.models
+        self._default_models: dict[Endpoint, str | None] = {}
         self._codecs: dict[Endpoint, Codec] = {}
 
     @property
@@ -134,11 +135,15 @@ class Engine:
 
     def _with_model(self, endpoint: Endpoint, params: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters with the default model, unless they name one."""
-        for name in ("model", endpoint.names_model):
-            given = params.get(name)
-            if given is not None and not is_omitted(given):
-                return params
-        model = default_model(self._models, endpoint.default_of)
+        given = params.get("model")
+        if endpoint.names_model and (given is None or is_omitted(given)):
+            given = params.get(endpoint.names_model)
+        if given is not None and not is_omitted(given):
+            return params
+        try:
+            model = self._default_models[endpoint]
+        except KeyError:
+            model = self._default_models[endpoint] = default_model(self._models, endpoint.default_of)
         return params if model is None else {**params, "model": model}
 
     def stream_request(self, endpoint: Endpoint, params: dict[str, Any]) -> Request:
