@@ -115,7 +115,7 @@ def test_a_body_of_known_length_and_one_until_close() -> None:
 
 @pytest.mark.parametrize(("then", "kind"), [("eof", "eof"), ("silence", "timeout")])
 def test_a_cut_keeps_what_was_received(then: str, kind: str) -> None:
-    """Reads that were put aside are pieces with their times when the connection breaks or falls silent."""
+    """What was received before the connection broke or fell silent is pieces with their times."""
     events = [b"data: %d\n\n" % number for number in range(100)]
     found, error, _ = received(CHUNKED, *map(chunk, events), then=then)
     assert found == [(at + 1, event) for at, event in enumerate(events)]

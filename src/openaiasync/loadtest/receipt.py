@@ -32,7 +32,7 @@ from .results import Measured
 __all__ = ["Received", "kind_of", "open_answer"]
 
 _CAP = 1 << 30  # bytes of one answer
-_SLICE = 64  # events that are decoded without a turn of the event loop in between
+_SLICE = 32  # events that are decoded without a turn of the event loop in between
 
 
 class _DeltaTokens(msgspec.Struct, gc=False):
