@@ -188,10 +188,10 @@ def _text_in(value: Any, column: str | None, where: str) -> str:
         found = "a text, which has no columns" if isinstance(value, str) else f"{type(value).__name__}, not a text"
         raise CommandError(f"{where} of the input is {found}")
     row = cast("dict[str, Any]", value)
+    texts = [one for one, cell in row.items() if isinstance(cell, str)]
     name = column
     if name is None:
         named = [one for one in _COLUMNS if one in row]
-        texts = [one for one, cell in row.items() if isinstance(cell, str)]
         name = named[0] if named else texts[0] if len(texts) == 1 else None
     columns = ", ".join(map(str, row)) or "none"
     if name is None:
