@@ -370,14 +370,19 @@ CLOSING = {"uvicorn", "hypercorn", "granian"}
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_sigterm(name: str, tmp_path: Path) -> None:
-    """A stream that ends in time is finished; at the deadline an error event ends any other, and the process ends.
+    """What ends in time is finished; at the deadline streams end with an error event, other requests with a 503.
 
-    A late request on a kept connection gets 503 and Retry-After from the built-in server, and a closed connection from
+    Then the process ends. A late request on a kept connection gets 503 and Retry-After from the built-in server, and a closed connection from
     the others, as every client that keeps connections has to expect. granian tells the application nothing: at its
-    deadline the worker is killed, which cuts the stream.
+    deadline the worker is killed, which cuts the stream and leaves other requests without an answer.
     """
-    with running(name, tmp_path, grace=3) as (child, port):
-        with send(port, "hi", stream=False) as kept, send(port, "last") as last, send(port, "wait") as late:
+    with running(name, tmp_path, grace=3) as (child, port), send(port, "hi", stream=False) as kept:
+        with (
+            send(port, "last") as last,
+            send(port, "last", stream=False) as whole,
+            send(port, "wait") as late,
+            send(port, "wait", stream=False) as late_whole,
+        ):
             kept.settimeout(5)
             assert b'"usage"' in read_until(kept, b"}}}")
             for sock in (last, late):
@@ -394,9 +399,18 @@ def test_sigterm(name: str, tmp_path: Path) -> None:
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert b"retry-after: 1" in answer
             assert b"[DONE]" in read_until(last, b"[DONE]")
+            assert b'"finish_reason":"stop"' in read_until(whole, b'"finish_reason":"stop"')
             received = read_until(late, b"server_shutting_down")
             assert (b"server_shutting_down" in received) == (name != "granian"), received[-300:]
             assert b"[DONE]" not in received
+            answer = read_until(late_whole, b"}}")
+            if name == "granian":
+                assert answer == b""
+            else:
+                head, _, content = answer.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 503 ")
+                assert b"retry-after: 1" in head.lower()
+                assert json.loads(content)["error"]["code"] == "server_shutting_down"
         child.wait(20)
 
 
