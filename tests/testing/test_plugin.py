@@ -138,6 +138,23 @@ def test_what_is_left_over(pytester: pytest.Pytester, upstream: FakeServer) -> N
     run_tests(pytester, "-k", "sky", "--llm-unused=fail").assert_outcomes(failed=1, deselected=4)
 
 
+@pytest.mark.commands
+def test_in_parallel_processes(pytester: pytest.Pytester, upstream: FakeServer) -> None:
+    """With pytest-xdist each test has its file, which is replayed by any process."""
+    pytest.importorskip("xdist")
+    separate = TESTS + (
+        '\n@pytest.mark.parametrize("number", range(20))\n@pytest.mark.llm_cassette\n'
+        "def test_numbers(number):\n    assert ask(str(number)) == f'answer to {number}'\n"
+    )
+    pytester.makepyfile(test_them=separate)
+    command = ("-p", "no:cacheprovider", "-n", "2")
+    pytester.runpytest_subprocess(*command).assert_outcomes(passed=25)
+    assert len(upstream.requests) == 24
+    upstream.close()
+    pytester.runpytest_subprocess(*command, "--llm-record=none").assert_outcomes(passed=25)
+    assert len(files(pytester)) == 24
+
+
 def test_a_misspelt_argument_of_the_mark(pytester: pytest.Pytester) -> None:
     """Is an error that shows the right ones."""
     pytester.makepyfile("import pytest\n@pytest.mark.llm_cassette(sped=1)\ndef test(): pass\n")
