@@ -372,9 +372,9 @@ CLOSING = {"uvicorn", "hypercorn", "granian"}
 def test_sigterm(name: str, tmp_path: Path) -> None:
     """What ends in time is finished; at the deadline streams end with an error event, other requests with a 503.
 
-    Then the process ends. A late request on a kept connection gets 503 and Retry-After from the built-in server, and a closed connection from
-    the others, as every client that keeps connections has to expect. granian tells the application nothing: at its
-    deadline the worker is killed, which cuts the stream and leaves other requests without an answer.
+    Then the process ends. A late request on a kept connection gets 503 and Retry-After from the built-in server, and a
+    closed connection from the others, as every client that keeps connections has to expect. granian tells the
+    application nothing: at its deadline the worker is killed, which cuts the stream, and other requests get no answer.
     """
     with running(name, tmp_path, grace=3) as (child, port), send(port, "hi", stream=False) as kept:
         with (
@@ -415,17 +415,17 @@ def test_sigterm(name: str, tmp_path: Path) -> None:
 
 
 def test_mounted_in_starlette(tmp_path: Path) -> None:
-    """Below a path of a larger application."""
+    """Below a path of a larger application, with the lifespan of the server."""
     pytest.importorskip("starlette")
     if not find_spec("uvicorn"):
         pytest.skip("uvicorn is not installed")
-    mounted = APP.replace("app = Server(lifespan=lifespan, ", "kit = app = Server(") + (
+    mounted = APP.replace("app = Server(", "kit = app = Server(") + (
         "\nfrom starlette.applications import Starlette\nfrom starlette.routing import Mount\n"
-        'app = Starlette(routes=[Mount("/llm", app=kit)])\n'
+        'app = Starlette(routes=[Mount("/llm", app=kit)], lifespan=kit.mounted_lifespan)\n'
     )
     with running("uvicorn", tmp_path, mounted) as (_, port):
         whole = json.loads(
             curl(port, "/llm/v1/chat/completions", "-d", body("hi"), "-H", "Content-Type: application/json")
         )
-        assert whole["choices"][0]["message"]["content"] == "None hi"
+        assert whole["choices"][0]["message"]["content"] == "state hi"
         assert json.loads(curl(port, "/llm/v1/models"))["data"][0]["id"] == "m"

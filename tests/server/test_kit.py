@@ -34,6 +34,7 @@ from openaiasync.server import (
     UsageReport,
     serve,
 )
+from openaiasync.server.asgi import Receive, Scope, Send
 from openaiasync.types.chat import ChatCompletion
 
 from .wire import Answer, Wire, request, until
@@ -441,6 +442,27 @@ class TestModels:
 
         run(main())
 
+    def test_answers_without_a_body(self) -> None:
+        """They have no Content-Length (RFC 9110, 8.6), on ASGI servers that send the fields as they are."""
+        sent: list[Any] = []
+
+        async def main() -> None:
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            async def receive() -> Any:
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            headers = [(b"origin", b"https://page.example"), (b"access-control-request-method", b"POST")]
+            scope = {"type": "http", "method": "OPTIONS", "path": CHAT_PATH, "query_string": b"", "headers": headers}
+            await Server(cors=["https://page.example"])(scope, receive, send)
+
+        run(main())
+        assert sent[0]["status"] == 204
+        fields = dict(sent[0]["headers"])
+        assert b"content-length" not in fields
+        assert fields[b"access-control-allow-origin"] == b"https://page.example"
+
     def test_a_context_for_each_listener(self) -> None:
         """Entered once at the start of each listener, left at its end; a failure keeps the server from starting."""
         entered: list[str] = []
@@ -472,6 +494,51 @@ class TestModels:
 
         run(main())
 
+    def test_mounted_in_applications(self) -> None:
+        """Two servers below paths of one application: each has its lifespan's value, and links lead below its path."""
+        ended: list[str] = []
+
+        def make(name: str) -> Server:
+            @asynccontextmanager
+            async def lifespan() -> AsyncIterator[str]:
+                yield f"state of {name}"
+                ended.append(name)
+
+            app = Server(lifespan=lifespan)
+            app.chat("m")(lambda request: request.context.state)
+            app.image("m")(lambda request: PNG)
+            return app
+
+        one, two = make("one"), make("two")
+
+        async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+            """An application as those of Starlette are."""
+            if scope["type"] == "lifespan":
+                await receive()
+                async with one.mounted_lifespan(outer) as first, two.mounted_lifespan() as second:
+                    scope["state"].update({**first, **second})
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            prefix = scope["path"][:4]
+            await {"/one": one, "/two": two}[prefix]({**scope, "root_path": prefix}, receive, send)
+
+        async def main() -> None:
+            async with serve(outer) as server, Wire(server) as wire:
+                for name in ("one", "two"):
+                    answer = await wire.call("POST", f"/{name}{CHAT_PATH}", ask())
+                    assert answer.json()["choices"][0]["message"]["content"] == f"state of {name}"
+                    drawing = {"model": "m", "prompt": "a", "response_format": "url"}
+                    drawn = await wire.call("POST", f"/{name}/v1/images/generations", drawing)
+                    link = drawn.json()["data"][0]["url"]
+                    assert link.startswith(f"http://test/{name}/v1/pictures/")
+                    assert (await wire.call("GET", link.removeprefix("http://test"))).body == PNG
+                assert ended == []
+            assert ended == ["two", "one"]
+
+        run(main())
+
 
 class TestGuards:
     """Keys, origins, limits and timeouts."""
@@ -497,8 +564,37 @@ class TestGuards:
         run(main())
         app = chat_app(reply, api_keys="a")
         assert call(app, "POST", CHAT_PATH, ask(), api_key="a").status == 200
+        assert call(app, "POST", CHAT_PATH, ask(), x_api_key="a").status == 200
         answer = call(app, "POST", CHAT_PATH, ask())
         assert (answer.status, answer.fields["www-authenticate"]) == (401, "Bearer")
+        assert answer.error()["message"].startswith("You did not provide an API key")
+        for field in ("api_key", "x_api_key", "authorization"):
+            wrong = call(app, "POST", CHAT_PATH, ask(), **{field: "Bearer b"})
+            assert (wrong.status, wrong.error()["message"]) == (401, "Incorrect API key provided.")
+
+    @pytest.mark.parametrize("identity", [None, False, "", 0, {}])
+    @pytest.mark.parametrize("plain", [True, False])
+    def test_false_identities(self, identity: Any, plain: bool) -> None:
+        """Whatever false value the function returns, the caller stays outside; the function may also be a plain one."""
+
+        async def known(key: str | None, context: RequestContext) -> Any:
+            return "Judy" if key == "good" else identity
+
+        def known_plainly(key: str | None, context: RequestContext) -> Any:
+            return "Judy" if key == "good" else identity
+
+        check: Any = known_plainly if plain else known
+        app = chat_app(lambda request: request.context.identity, api_keys=check)
+        good = call(app, "POST", CHAT_PATH, ask(), authorization="Bearer good")
+        assert good.json()["choices"][0]["message"]["content"] == "Judy"
+        assert call(app, "POST", CHAT_PATH, ask(), authorization="Bearer bad").status == 401
+        assert call(app, "POST", CHAT_PATH, ask()).status == 401
+
+    def test_empty_keys(self) -> None:
+        """A variable that is not set must neither let everybody in nor shut everybody out."""
+        for keys in ("", ["a", ""]):
+            with pytest.raises(ValueError, match="empty key"):
+                Server(api_keys=keys)
 
     def test_pages_of_other_origins(self) -> None:
         """Allowed ones may ask beforehand and read answers; others may not."""

@@ -14,6 +14,7 @@ built-in HTTP server: ``app.run()``, ``async with app.serving() as base_url``.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
@@ -55,7 +56,6 @@ _LARGE: Final = 512 * 1024  # bytes of a request's body
 _LAST_ANSWERS: Final = 1.0  # seconds that cancelled requests have to send their last bytes
 _RETRY: Final = ((b"retry-after", b"1"),)
 _ANYONE: Final = "anyone"  # the identity of callers if no keys are required
-_STATE: Final = "openaiasync"  # the key of the listener's context in ASGI's state
 
 
 class ListenerContext:
@@ -156,6 +156,8 @@ class Server:
             [api_keys] if isinstance(api_keys, str) else () if callable(api_keys) else api_keys or ()
         )
         self._keys: tuple[bytes, ...] = tuple(key.encode() for key in keys)
+        if not all(self._keys):
+            raise ValueError("api_keys has an empty key: is an environment variable not set?")
         # Most servers on a loopback interface: nothing has to be asked for each request.
         self._open: bool = not (self._keys or self._authenticate) and type(self).authenticate is Server.authenticate
         self._strict = strict
@@ -164,6 +166,8 @@ class Server:
         self._cors: frozenset[bytes] = frozenset(origin.rstrip("/").encode() for origin in cors)
         self._allowed_hosts: frozenset[str] = frozenset(name.lower() for name in allowed_hosts)
         self._lifespan = lifespan
+        # Of the listener's context in ASGI's state, which several servers mounted in one application share.
+        self._state_key: str = f"openaiasync-{id(self):x}"
         self._unknown: Callable[[RequestContext], Awaitable[None]] | None = getattr(self, "on_unknown_route", None)
         self._router = Router(routes(), not_served())
         self._monitor: PresenceMonitor | None = None  # of the loop that the last request came from
@@ -292,7 +296,8 @@ class Server:
     async def authenticate(self, key: str | None, context: RequestContext) -> Any:
         """Return the identity of a key's owner, or a false value. The default checks `api_keys`."""
         if self._authenticate is not None:
-            return await self._authenticate(key, context)
+            found: Any = self._authenticate(key, context)
+            return await found if inspect.isawaitable(found) else found
         if not self._keys:
             return _ANYONE
         from hmac import compare_digest  # it loads OpenSSL, for servers with keys
@@ -358,7 +363,7 @@ class Server:
         context = RequestContext(scope, receive, send, self._limits, monitor)
         context.debug = self._debug
         state = scope.get("state")
-        listener: ListenerContext | None = state.get(_STATE) if state else None
+        listener: ListenerContext | None = state.get(self._state_key) if state else None
         if listener is not None:
             context.state = listener.value
             listener.running += 1
@@ -470,9 +475,9 @@ class Server:
             key = context.header(b"api-key") or context.header(b"x-api-key") or b""
         identity = await self.authenticate(key.strip().decode("latin-1") or None, context)
         context.identity = identity
-        if identity is not None and identity is not False:
+        if identity:
             return
-        if given is None:
+        if not key:
             message = "You did not provide an API key: send it in the header field 'Authorization: Bearer KEY'."
         else:
             message = "Incorrect API key provided."
@@ -482,22 +487,33 @@ class Server:
         await receive()
         phase = "startup"
         try:
-            async with self.lifespan() as state:
-                listener = ListenerContext(state)
+            async with self.mounted_lifespan() as state:
                 if isinstance(scope.get("state"), dict):
-                    scope["state"][_STATE] = listener
+                    scope["state"].update(state)
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
-                # uvicorn cancels requests and ends the process without waiting for them
-                await listener.wait_idle(_LAST_ANSWERS)
-                if "batches" in vars(self):
-                    await self.batches.close()
         except Exception as error:
             _log.exception("The lifespan of the server failed")
             await send({"type": f"lifespan.{phase}.failed", "message": described(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def mounted_lifespan(self, app: object = None) -> AsyncGenerator[dict[str, Any]]:
+        """Run the lifespan for a listener of the application that this server is mounted in.
+
+        FastAPI and Starlette do not run the lifespan of what is mounted. They take this method as theirs,
+        ``FastAPI(lifespan=kit.mounted_lifespan)``; an application with another lifespan enters it there, and adds what
+        it yields to its state. `app`, the application, is not used.
+        """
+        async with self.lifespan() as state:
+            listener = ListenerContext(state)
+            yield {self._state_key: listener}
+            # uvicorn cancels requests and ends the process without waiting for them
+            await listener.wait_idle(_LAST_ANSWERS)
+            if "batches" in vars(self):
+                await self.batches.close()
 
     # ---------------------------------------------------------------- the built-in HTTP server
 

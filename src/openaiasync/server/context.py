@@ -121,7 +121,8 @@ class RequestContext:
         if given is not None and given != b"application/json":
             media = given.partition(b";")[0].strip().lower()
             if media != b"application/json" and not media.endswith(b"+json"):
-                raise HTTPError(415, "The content type must be application/json.")
+                shown = media[:100].decode("latin-1")
+                raise HTTPError(415, f"The content type must be application/json, not {shown!r}.")
         return decode_object(await self.read())
 
     async def read_form(self, kinds: Callable[[str], frozenset[str]]) -> dict[str, Any]:
@@ -172,7 +173,8 @@ class RequestContext:
         """Respond with a whole body. Raises `ClientLeft` if the client does not take it within the send timeout."""
         self.answering = True
         self.status = status
-        headers = self._response_fields(((b"content-length", b"%d" % len(body)), *fields))
+        length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)  # RFC 9110, 8.6
+        headers = self._response_fields((*length, *fields))
         block: Presence | SendBlock | None = self._block  # around this, if the operation has not left it
         if not isinstance(block, Presence) or not block.active:
             block = SendBlock(self._monitor, self._limits.send_timeout)

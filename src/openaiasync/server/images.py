@@ -169,7 +169,8 @@ def _item(app: Server, context: RequestContext, body: dict[str, Any], made: dict
         return item
     if body.get("response_format") == "url":
         host = (context.header(b"host") or b"localhost").decode("latin-1")
-        link = f"{context.scope.get('scheme', 'http')}://{host}/v1{PICTURES}{app.pictures.keep(data)}"
+        base = f"{context.scope.get('scheme', 'http')}://{host}{context.scope.get('root_path', '')}"
+        link = f"{base}/v1{PICTURES}{app.pictures.keep(data)}"
         return {**item, "url": link}
     return {**item, "b64_json": b64encode(data).decode()}
 
