@@ -104,7 +104,7 @@ def test_two_processes_share_a_cache(tmp_path: Path) -> None:
         (["--upstream", "http://u:secret@x/v1", "--upstream-key", "env:NOT_THERE"], "--upstream-key 1"),
         (["--upstream", "ftp://u:secret@x/v1"], "an upstream is an absolute http or https URL"),
         (["--upstream", "http://x", "--record", "a", "--replay", "b"], "not both"),
-        (["--replay", "/not/there"], "there is no recording"),
+        (["--replay", "/not/there"], "does not exist or is empty"),
         (["--upstream", "http://x", "--record", "/dev/null/a"], "cannot be opened: Not a directory"),
         (["--upstream", "http://x", "--record", __file__], "is not a cassette and is not replaced"),
         (["--upstream", "http://x", "--cache", __file__], "cannot be used as a cache"),

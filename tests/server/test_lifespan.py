@@ -90,12 +90,12 @@ def test_application_that_never_stops() -> None:
             pass
         assert ends == ["cancelled"]
 
-    before = http._LAST_RESORT
-    http._LAST_RESORT = 0.1  # type: ignore[misc]
+    before = http._ABORT_TIMEOUT
+    http._ABORT_TIMEOUT = 0.1  # type: ignore[misc]
     try:
         run(main())
     finally:
-        http._LAST_RESORT = before  # type: ignore[misc]
+        http._ABORT_TIMEOUT = before  # type: ignore[misc]
 
 
 def slow_app() -> Server:

@@ -169,7 +169,8 @@ def test_serve_with_reload(tmp_path: Path) -> None:
             await until(lambda: "four" in heard, 20)
             done.set()
         assert set(heard) == {"one", "two", "four"}
-        assert any("words.py" in line for line in said)
+        assert any(line.startswith("  File ") and "words.py" in line for line in said)  # a traceback, line by line
+        assert any(line.startswith("    WORD = 'three") for line in said)
         child.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(child.wait, 20) == 0
 

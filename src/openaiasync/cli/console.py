@@ -26,6 +26,7 @@ __all__ = [
     "err",
     "json_bytes",
     "note",
+    "note_lines",
     "out",
     "printable",
     "silence",
@@ -118,6 +119,12 @@ def json_bytes(value: object) -> bytes:
 def note(text: str) -> None:
     """Print a line for the user on stderr. Raises nothing."""
     _print_line(Text(_one_line(text), style="dim"))
+
+
+def note_lines(text: str) -> None:
+    """Print several lines for the user on stderr, such as a traceback. Raises nothing."""
+    for line in text.splitlines():
+        _print_line(Text(printable(line), style="dim"))
 
 
 def complain(text: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..lazy import resolve_annotations
-from .console import CommandError, Exit, note, write
+from .console import CommandError, Exit, note, note_lines, write
 
 if TYPE_CHECKING:
     from ..server.asgi import AsgiApp
@@ -110,7 +110,7 @@ def _serve(
         note(hint)
 
     try:
-        watch = None if reloader is None else partial(reload_on_change, server, reloader, note)
+        watch = None if reloader is None else partial(reload_on_change, server, reloader, note_lines)
         received = asyncio.run(serve_until_signal(server, started, watch))
     except OSError as error:
         where = f"{server.host}:{server.port}"

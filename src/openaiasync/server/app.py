@@ -152,13 +152,8 @@ class Server:
         self._limits = RequestLimits(max_body, send_timeout, handler_timeout, first_token_timeout)
         self._rate: RequestRateLimit | None = None if rpm is None and tpm is None else RequestRateLimit(rpm, tpm)
         self._authenticate: Authenticate | None = api_keys if callable(api_keys) else None
-        keys: Collection[str] = (
-            [api_keys] if isinstance(api_keys, str) else () if callable(api_keys) else api_keys or ()
-        )
-        self._keys: tuple[bytes, ...] = tuple(key.encode() for key in keys)
-        if not all(self._keys):
-            raise ValueError("api_keys has an empty key: is an environment variable not set?")
-        # Most servers on a loopback interface: nothing has to be asked for each request.
+        self._keys: tuple[bytes, ...] = () if callable(api_keys) else _encoded_keys(api_keys)
+        # Without keys, as most servers on a loopback interface are, no request has to be checked for one.
         self._open: bool = not (self._keys or self._authenticate) and type(self).authenticate is Server.authenticate
         self._strict = strict
         self._validate = validate
@@ -190,7 +185,8 @@ class Server:
     def chat(self, *models: str) -> Callable[[_H], _H]:
         """Register a handler of chat completions for the named models, or for any model.
 
-        It takes a `ChatRequest`, and returns or yields strings and other pieces. It also serves ``/responses``.
+        The handler takes a `ChatRequest`, and returns or yields strings and other pieces. It also serves
+        ``/responses``.
         """
         return self._register("chat", models)
 
@@ -239,7 +235,7 @@ class Server:
     def unknown_route(
         self, handler: Callable[[RequestContext], Awaitable[None]]
     ) -> Callable[[RequestContext], Awaitable[None]]:
-        """Register a handler for unknown paths and methods. It sends the response itself."""
+        """Register an async handler for unknown paths and methods, which sends the response itself."""
         self._unknown = handler
         return handler
 
@@ -254,7 +250,7 @@ class Server:
             raise HTTPError(404, message, param="model", code="model_not_found")
         return {"id": name, "object": "model", "created": self.created, "owned_by": self.owned_by}
 
-    # ---------------------------------------------------------------- what the server keeps, made when it is needed
+    # ---------------------------------------------------------------- stores, created on first use
 
     @cached_property
     def completions(self) -> CompletionStore:
@@ -311,7 +307,7 @@ class Server:
         """Return the context manager of one listener."""
         return nullcontext() if self._lifespan is None else self._lifespan()
 
-    # ---------------------------------------------------------------- for operations
+    # ---------------------------------------------------------------- called by the operations
 
     async def read_body(self, context: RequestContext) -> dict[str, Any]:
         """Return the validated body of a request. Raises `HTTPError` (400, 413, 415)."""
@@ -376,7 +372,7 @@ class Server:
                     raise ResponseBroken from None
                 await context.send_json(error.to_dict(), error.status, error.fields)
         except ClientLeft:
-            context.status = 499  # there is no one to respond to
+            context.status = 499  # as nginx counts clients that leave
         except ResponseBroken:
             pass  # the ASGI server cuts a response that has no end
         except asyncio.CancelledError:
@@ -390,7 +386,7 @@ class Server:
             self.metrics.count(context.operation, context.status, time.monotonic() - context.started)
 
     async def _refuse_cancelled(self, context: RequestContext) -> None:
-        """Tell the client that the server shuts down, which is why ASGI servers cancel requests."""
+        """Respond that the server is shutting down, which is why ASGI servers cancel requests."""
         refusal = HTTPError(503, "The server is shutting down.", code="server_shutting_down", fields=_RETRY)
         with suppress(TimeoutError, ClientLeft, asyncio.CancelledError):
             async with asyncio.timeout(_LAST_ANSWERS):
@@ -539,6 +535,14 @@ def _check_limits(**limits: float | None) -> None:
         if value is not None and not value > 0:  # NaN included
             none = "" if name in ("max_body", "send_timeout") else ", or None for no limit"
             raise ValueError(f"{name}={value!r}: give a number above 0{none}")
+
+
+def _encoded_keys(keys: str | Collection[str] | None) -> tuple[bytes, ...]:
+    """Return a key or several as bytes. Raises `ValueError` for an empty one."""
+    given = [keys] if isinstance(keys, str) else keys or ()
+    if not all(given):
+        raise ValueError("api_keys has an empty key: is an environment variable not set?")
+    return tuple(key.encode() for key in given)
 
 
 def _caller(context: RequestContext) -> bytes:

@@ -131,7 +131,7 @@ class _StopString:
         place, end = 0, len(piece)
         while place < end:
             if not matched:
-                place = piece.find(text[0], place)  # nearly all texts are passed over here
+                place = piece.find(text[0], place)  # most texts are skipped here as a whole
                 if place < 0:
                     break
             else:
@@ -156,10 +156,9 @@ class _StopString:
 
 
 class StopCutter:
-    """Cuts a text in pieces at the first stop string, without joining pieces.
+    """Cuts a text, which arrives in pieces, at the first stop string, without joining the pieces.
 
-    The first is the one whose end comes first, whatever the pieces. A piece is held back as long as a stop string may
-    begin in it.
+    The first stop string is the one that ends first. A piece is held back while a stop string may begin in it.
     """
 
     __slots__ = ("_held", "_size", "_stops", "stopped")
@@ -223,7 +222,7 @@ class TokenBudget:
         return True
 
     def limit(self, piece: Piece) -> tuple[Piece, ...]:
-        """Return what is left of a piece, and that the answer ends if the piece exceeds the limit."""
+        """Return the part of a piece within the limit, followed by a `Finish` if the piece exceeds it."""
         left = self._left
         if isinstance(piece, UsageReport | Finish):
             return (piece,)
@@ -278,7 +277,7 @@ class ChoiceWriter:
         return bool(self.finish)
 
     def passes(self, item: Any) -> bool:
-        """Take an item if it is a text that nothing has to be done with, as nearly all are. Return whether it is."""
+        """Take an item if it is text that needs no processing, as nearly all items are. Return whether it was taken."""
         if type(item) is not str or self._cutter is not None:
             return False
         if self._budget is not None and not self._budget.fits(item):
@@ -307,7 +306,7 @@ class ChoiceWriter:
         return (piece,) if self._budget is None else self._budget.limit(piece)
 
     def add_piece(self, piece: Piece) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Take one piece, which the limit of tokens was applied to. Yield deltas as `add` does."""
+        """Take one piece, already cut to the limit of tokens. Yield deltas as `add` does."""
         if self.finish:
             return
         match piece:

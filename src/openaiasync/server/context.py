@@ -229,7 +229,7 @@ class RequestContext:
     async def send_pieces(self, pieces: AsyncGenerator[bytes], fields: Callable[[bytes], bytes]) -> None:
         """Respond with bytes as they are produced. `fields` returns the media type for the first of them.
 
-        A failure before the first bytes is raised. A later one raises `ResponseBroken`: bytes have no form for errors.
+        A failure before the first bytes is raised. A later one raises `ResponseBroken`: bytes cannot carry an error.
         """
         try:
             await self._send_pieces(pieces, fields)

@@ -19,7 +19,7 @@ _MEMBERS: Final = 8  # exceptions of a group that are shown, and levels of group
 
 
 def _text(value: object) -> str:
-    """Return a text that JSON in UTF-8 can carry: no lone surrogates; the value may be another exception."""
+    """Return the text of a value with lone surrogates escaped, which UTF-8 cannot encode."""
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -56,9 +56,8 @@ class HTTPError(Exception):
     """An answer with an error object; may be raised anywhere in a handler.
 
     `status` is from 400 to 599 and `fields` are pairs of bytes without line breaks; otherwise `ValueError` is raised.
-    `param` names the parameter at fault; `code` is an
-    identifier for programs, such as ``"model_not_found"``; `fields` are additional header fields. `kind` is the
-    object's ``type``, by default derived from the status.
+    `param` names the parameter at fault; `code` is an identifier for programs, such as ``"model_not_found"``; `fields`
+    are additional header fields. `kind` is the object's ``type``, by default derived from the status.
     """
 
     def __init__(

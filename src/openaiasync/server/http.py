@@ -20,8 +20,8 @@ from .lifespan import Lifespan
 __all__ = ["HTTPServer", "serve", "serve_until_signal"]
 
 _log = logging.getLogger("openaiasync.server")
-_LAST_WORDS = 1.0  # seconds for cancelled requests to end, and for the last bytes to be read
-_LAST_RESORT = 5.0
+_CANCEL_TIMEOUT = 1.0  # seconds for cancelled requests to end, and for their last bytes to be read
+_ABORT_TIMEOUT = 5.0  # seconds for an application to shut down, and for what was aborted to end
 
 
 class HTTPServer:
@@ -97,7 +97,7 @@ class HTTPServer:
                 )
                 self.port = self._listener.sockets[0].getsockname()[1]
         except BaseException:
-            await self._lifespan.stop(_LAST_RESORT)
+            await self._lifespan.stop(_ABORT_TIMEOUT)
             raise
 
     async def reload(self, app: AsgiApp) -> None:
@@ -112,7 +112,7 @@ class HTTPServer:
         lifespan = Lifespan(app)
         await lifespan.start()
         if self.draining:  # it was closed meanwhile
-            await lifespan.stop(_LAST_RESORT)
+            await lifespan.stop(_ABORT_TIMEOUT)
             raise RuntimeError("the server is not running")
         old = self._lifespan
         self._lifespan = lifespan
@@ -126,7 +126,7 @@ class HTTPServer:
         while not running.isdisjoint(self._running):
             self._changed.clear()
             await self._changed.wait()
-        await lifespan.stop(_LAST_RESORT)
+        await lifespan.stop(_ABORT_TIMEOUT)
 
     async def close(self, grace: float | None = None) -> None:
         """Stop listening, give the requests in flight `grace` seconds to end, then cancel them. Idempotent.
@@ -149,19 +149,19 @@ class HTTPServer:
             for exchange in list(self._running):
                 if exchange.task is not None:
                     exchange.task.cancel()
-            await self._wait(lambda: not self._running, _LAST_WORDS)
+            await self._wait(lambda: not self._running, _CANCEL_TIMEOUT)
             for connection in list(self._open):
                 connection.shut_down()
-            await self._wait(lambda: self._hurried or not self._open, _LAST_WORDS)
+            await self._wait(lambda: self._hurried or not self._open, _CANCEL_TIMEOUT)
             for connection in list(self._open):
                 connection.abort()
-            if not await self._wait(lambda: not (self._open or self._running), _LAST_RESORT):
+            if not await self._wait(lambda: not (self._open or self._running), _ABORT_TIMEOUT):
                 _log.error("%d requests could not be cancelled", len(self._running))
             await listener.wait_closed()
             self._unlink()
-            await self._lifespan.stop(_LAST_RESORT)
+            await self._lifespan.stop(_ABORT_TIMEOUT)
             if self._retiring:
-                _, late = await asyncio.wait(set(self._retiring), timeout=_LAST_RESORT)
+                _, late = await asyncio.wait(set(self._retiring), timeout=_ABORT_TIMEOUT)
                 for task in late:
                     task.cancel()
 

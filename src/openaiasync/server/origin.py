@@ -3,8 +3,7 @@
 A browser lets any page send simple requests anywhere, such as a form with a file to
 ``http://127.0.0.1:8000/v1/files``, and a page whose host name resolves to 127.0.0.1 may read the responses as well. The
 browser reveals both: it sends the name in ``Host``, and the page in ``Origin`` and ``Sec-Fetch-Site`` (Fetch, section
-3.2; Fetch
-Metadata, section 2.3).
+3.2; Fetch Metadata, section 2.3).
 """
 
 from __future__ import annotations

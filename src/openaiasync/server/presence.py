@@ -65,9 +65,9 @@ class PresenceMonitor:
 
 
 class _Block:
-    """A part of the current task that can be ended from outside, with an exception of the caller's choice.
+    """A part of the current task that can be ended from outside with a given exception.
 
-    It ends as `asyncio.timeout` does: by a cancellation of the task, which is taken back on leaving the block.
+    It ends as `asyncio.timeout` does: the task is cancelled, and uncancelled on leaving the block.
     """
 
     __slots__ = ("_cancelling", "_cause", "_monitor", "_task")

@@ -79,7 +79,7 @@ class RequestRateLimit:
         return found
 
     def admit(self, caller: bytes) -> None:
-        """Count a request. Raises `HTTPError` (429) with the time to wait if the caller has nothing left."""
+        """Count a request. Raises `HTTPError` (429), which says how long to wait, if the caller's limit is used up."""
         now = time.monotonic()
         buckets = self._buckets(caller, now)
         wait = max((bucket.wait(now, 1.0) for bucket in buckets), default=0.0)
@@ -157,7 +157,7 @@ class InFlightQueue:
 
 
 class HandlerSlot:
-    """A block that holds a slot of a queue; a client that leaves while it waits gives up its place."""
+    """A block that holds a slot of a queue. A client that leaves while it waits loses its place."""
 
     __slots__ = ("_context", "_queue")
 

@@ -57,7 +57,7 @@ class ModuleReloader:
             return None
         path = Path(name).resolve()
         own = any(folder in path.parents for folder in self._folders)
-        # An environment in the folder of a project is no part of the application.
+        # A virtual environment in the folder of a project is not part of the application.
         return path if own and not {"site-packages", "dist-packages"} & set(path.parts) else None
 
     def signature(self) -> dict[Path, tuple[int, int]]:

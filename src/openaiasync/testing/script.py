@@ -242,7 +242,7 @@ class Replies:
         return self._add(lambda request: _broken(request, text, after, hang=True), times, f"hang(after={after})")
 
     def malformed(self, what: str | bytes = "json", *, times: int | None = 1) -> Self:
-        """Answer with bytes in place of a response and close the connection, or send one of these
+        """Answer with these bytes in place of a response and close the connection, or with one of the following:
 
         ``"json"`` (a body that ends inside a string), ``"html"`` (a page with status 200), ``"empty"`` (200 without a
         body), ``"event"`` (an event that is not JSON), ``"http"`` (bytes that are not HTTP), ``"chunk"`` (chunked

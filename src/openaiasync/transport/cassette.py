@@ -38,7 +38,7 @@ VERSION: Final = 1
 MAX_FILE: Final = 1 << 30  # bytes of a cassette that is read
 BOM: Final = b"\xef\xbb\xbf"  # some editors write it
 _CONFLICT: Final = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
-_CONFLICT_ADVICE: Final = "a merge left its conflict here: keep the recorded lines of either side, remove the markers"
+_CONFLICT_ADVICE: Final = "an unresolved merge conflict: keep the recorded lines of either side, remove the markers"
 _LINE_BREAK: Final = re.compile(r"[\r\n\0]")
 _SHOWN: Final = 5  # recorded requests that a message lists
 
@@ -65,7 +65,7 @@ class StoredFailure(msgspec.Struct, omit_defaults=True):
         return cls(error.kind, message, error.clock, error.sent, error.answered)
 
     def error(self) -> TransportError:
-        """Return the failure as a transport raises it."""
+        """Return the `TransportError` to raise on replay."""
         if self.kind == "left":
             message = "the recording ends here: the recorded client closed the connection"
             return TransportError("eof", message, sent=True, answered=True)

@@ -1,4 +1,4 @@
-"""Who calls a front, and what they use: keys with their limits, usage by key and model, metrics."""
+"""The clients of a front: keys with their limits, usage by key and model, metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClientKey:
     """A key that a client of the front may use.
 
     Args:
-        name: who has it, in metrics and reports.
+        name: the name of its owner in metrics and reports.
         secret: the key itself.
         rpm: requests a minute (`None`: no limit).
         tpm: tokens a minute, of prompts and answers together (`None`: no limit).
@@ -41,14 +41,14 @@ class ClientKey:
     def __post_init__(self) -> None:
         """Raises `ConfigurationError` for an empty name or key, or a limit that is not above 0."""
         if not self.name or not self.secret:
-            raise ConfigurationError("a key of a front has a name and a secret, and neither is empty")
+            raise ConfigurationError("a key of a front needs a name and a secret that are not empty")
         for name, limit in (("rpm", self.rpm), ("tpm", self.tpm)):
             if limit is not None and limit < 1:
-                raise ConfigurationError(f"the key {self.name}: {name} is a number from 1 up")
+                raise ConfigurationError(f"the key {self.name}: {name} must be at least 1")
 
 
 def read_secret(source: str, what: str) -> str:
-    """Return a secret from where it is: ``env:NAME``, ``file:PATH``, or the text itself.
+    """Return the secret that ``env:NAME`` or ``file:PATH`` refers to, or the text itself.
 
     Raises `ConfigurationError` for a variable that is not set or a file that cannot be read, without quoting secrets.
     """
@@ -83,7 +83,7 @@ def parse_key(text: str, what: str = "--key") -> ClientKey:
     for option in options:
         limit, _, number = option.partition("=")
         if limit.strip() not in ("rpm", "tpm") or not number.strip().isdecimal():
-            raise ConfigurationError(f"{what}: after the key of {name.strip()!r} come rpm=NUMBER and tpm=NUMBER only")
+            raise ConfigurationError(f"{what}: only rpm=NUMBER and tpm=NUMBER may follow the key of {name.strip()!r}")
         limits[limit.strip()] = int(number)
     return ClientKey(name.strip(), read_secret(source.strip(), f"{what} {name.strip()}"), **limits)
 
@@ -124,7 +124,10 @@ class KeyRing:
         return bool(self._keys)
 
     def find(self, secret: str | None) -> str | None:
-        """Return the name of the client with this key. (Digests are looked up, so that the time tells nothing.)"""
+        """Return the name of the client with this key.
+
+        Digests are compared, not keys, so that the duration reveals nothing about them.
+        """
         key = None if secret is None else self._keys.get(_digest(secret))
         return None if key is None else key.name
 

@@ -48,7 +48,7 @@ class FrontRecording:
             path = os.fspath(self._record or self._replay or "")
             raise ConfigurationError(f"the recording {path!r} cannot be opened: {error.strerror or error}") from None
         if not cassette.existed:
-            raise ConfigurationError(f"there is no recording {os.fspath(self._replay)!r}")
+            raise ConfigurationError(f"the recording {os.fspath(self._replay)!r} does not exist or is empty")
         return cassette
 
     def __call__(self) -> Transport:

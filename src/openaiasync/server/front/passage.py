@@ -190,7 +190,7 @@ class Passage:
                 return await call.run(forward)
             except APIStatusError as error:
                 model, member = self.model, self._member
-                # Not a failure of the request: the list of models is old or missing.
+                # The list of models was old or missing; another server may have the model.
                 if model is None or self.owner is not None or not call.rewindable() or not lacks_model(error):
                     raise
                 if len(group.members) == 1 or not group.lacks(member, model):
@@ -282,7 +282,7 @@ class Passage:
         response.release()
         presence.expect_send()
         if not response.exact and boundary is not None and not tail.completes_events:
-            # The upstream closed the connection where nothing says that the stream ends: so does the front.
+            # The upstream closed the connection before the stream was complete, so the front does the same.
             await send(data, more=True)
             raise ResponseBroken
         self._account(response, tail.usage(), tail.estimated_tokens)

@@ -71,7 +71,7 @@ _model_list = msgspec.json.Decoder(_ModelList)
 
 
 class UpstreamMember:
-    """One server of the group: its configuration, its models, and what was counted of it."""
+    """One server of the group: its configuration, its models, and its counters."""
 
     def __init__(self, given: FrontUpstream, defaults: CallConfig) -> None:
         base = _base_of(given.url)
@@ -219,7 +219,7 @@ class UpstreamGroup:
     # ---------------------------------------------------------------- models
 
     def lacks(self, member: UpstreamMember, model: str) -> bool:
-        """Record that a server refused a model as unknown; return whether another server may have it."""
+        """Record that a server refused a model as unknown. Return whether another server may have it."""
         if len(member.lacking) >= _MAX_LACKING:
             member.lacking.clear()
         member.lacking.add(model[:_LONGEST_NAME])
@@ -234,9 +234,8 @@ class UpstreamGroup:
     async def models(self, fields: Mapping[str, str] | None) -> list[OpenAIError]:
         """Read the lists of all servers for a client. Return the errors of those that failed, whose last list stays.
 
-        `fields` are sent with the requests. Without any, clients that ask at the same
-        time share one reading. (One that comes through another front does not: two fronts that are each other's
-        upstreams would wait for each other.)
+        `fields` are sent with the requests. Without any, clients that ask at the same time share one reading. A client
+        that comes through another front does not: of two fronts, each upstream of the other, neither would go on.
         """
         if fields is not None:
             return await self._read_all(fields)
