@@ -32,7 +32,7 @@ def missing_name(package: str, name: str) -> Exception:
     It is an `ImportError` for ``from package import name``, since Python would replace the text of an `AttributeError`,
     and an `AttributeError` for any other access. The caller is the module's ``__getattr__`` or a function it calls.
     """
-    text = f"{package} has no {name!r}{_advice(package, name)}"
+    text = f"module {package!r} has no attribute {name!r}{_advice(package, name)}"
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") in (package, "openaiasync.lazy", __name__):
         frame = frame.f_back

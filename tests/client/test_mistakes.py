@@ -56,7 +56,7 @@ NAMES = {
     "AsyncChat": r"the class is openaiasync\.resources\.AsyncChat$",
     "Cliennt": "did you mean 'Client'",
     "api_key": r"AsyncOpenAI\(api_key=",
-    "nothing": "openaiasync has no 'nothing'$",
+    "nothing": "module 'openaiasync' has no attribute 'nothing'$",
 }
 
 
@@ -74,7 +74,8 @@ def test_a_name_that_the_package_lacks(name: str) -> None:
 
 def test_a_class_of_another_package_of_types() -> None:
     with pytest.raises(
-        ImportError, match=r"openaiasync\.types has no 'ChatCompletion': the class is openaiasync\.types\.chat"
+        ImportError,
+        match=r"'openaiasync\.types' has no attribute 'ChatCompletion': the class is openaiasync\.types\.chat",
     ):
         exec("from openaiasync.types import ChatCompletion")
 

@@ -328,8 +328,8 @@ class TestCorrections:
         project.files["overrides.toml"] = OVERRIDES.replace("[mixins]", MORE + "[mixins]")
         texts = project.build()
         params = texts["params/widget_create_params.py"]
-        assert "    parts: Iterable[PartParam]\n" in params
-        assert '    colour: Literal["red", "blue"] | None\n    lid: Lid\n' in params
+        assert "    parts: Iterable[PartParam] | Omit\n" in params
+        assert '    colour: Literal["red", "blue"] | None | Omit\n    lid: Lid | Omit\n' in params
         assert "class Lid(TypedDict, total=False):\n    open: bool\n" in params
         rows = texts["endpoints.py"]
         assert '    required="name",\n    optional="parts model colour lid",\n' in rows

@@ -21,8 +21,8 @@ __all__ = ["LazySignature", "ShownParameter", "common_first", "explicit_signatur
 
 _SAME: Any = object()
 _MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
-_ANY_TEXT = re.compile(r"Union\[str, Literal\[[^]]*\]\]")  # known names, and any other
-_LITERALS = re.compile(r"Literal\[([^]]*)\]")
+_ANY_TEXT = re.compile(r"Union\[str, Literal\[[^][]*\]\]")  # known names, and any other
+_LITERALS = re.compile(r"Literal\[([^][]*)\]")
 _MOST_LITERALS = 8
 _WIDTH = 100
 # fmt: off
