@@ -9,7 +9,7 @@ import pytest
 
 from pages import REPOSITORY, Block, demo_server, run_page
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = [pytest.mark.commands, pytest.mark.timeout(200)]
 
 # Examples that need more than the built-in server, and the test that runs each.
 ELSEWHERE = {"embeddings_pgvector.py": "tests/test_pgvector.py"}

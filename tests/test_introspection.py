@@ -197,6 +197,7 @@ def test_help_begins_with_what_most_calls_name() -> None:
         assert not re.search(r"collections\.abc|openaiasync\.|typing\.", str(inspect.signature(method))), method
 
 
+@pytest.mark.notebook
 def test_names_are_completed_as_in_a_notebook() -> None:
     """jedi, which completes in Jupyter and IPython, offers the parameters of methods and options."""
     jedi = pytest.importorskip("jedi")

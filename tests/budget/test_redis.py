@@ -189,6 +189,7 @@ def test_plain_calls_share(store: Store, connection: Any) -> None:
     assert 1.4 <= at[-1] - at[0] <= 4.0  # 40 at 20 a second, 0.4 s of them ahead
 
 
+@pytest.mark.redis
 def test_an_outage_is_said_once_and_ends(store: Store, connection: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A run goes on without Redis, says so once, and leases again when it is back."""
     caplog.set_level(logging.INFO, "openaiasync")
@@ -277,6 +278,7 @@ async def _word(reader: asyncio.StreamReader) -> bytes:
     return (await reader.readexactly(length + 2))[:-2]
 
 
+@pytest.mark.redis
 def test_a_store_that_is_suspended_never_stops_calls(store: Store, connection: Any) -> None:
     """With Redis suspended, calls that were made before go on, and a client that joins gets an error in seconds."""
 

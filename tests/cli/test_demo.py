@@ -52,6 +52,7 @@ def test_the_whole_demo() -> None:
     assert "What to try next" in done.stdout
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_the_demo_on_a_terminal(columns: int, tmp_path: Path) -> None:
     """On narrow and wide terminals lines of code stay whole, and texts are broken between words."""
@@ -107,6 +108,7 @@ def test_words_are_wrapped(size: int) -> None:
     assert "".join([*map(plain.feed, pieces), plain.end()]) == f"{text}\n"
 
 
+@pytest.mark.commands
 def test_the_demo_minds_its_own_business() -> None:
     """The user's key, address, headers and proxies are not used, even when they could not work."""
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
@@ -130,6 +132,7 @@ def test_the_same_seed_asks_the_same() -> None:
     assert len(once) == 50
 
 
+@pytest.mark.commands
 def test_ctrl_c() -> None:
     """SIGINT ends the demo quickly with exit code 130 and an empty stderr."""
     with started("demo", "--calls", "1000000") as child:

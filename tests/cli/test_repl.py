@@ -22,6 +22,7 @@ from .command import call, refused
 from .seat import seat
 from .test_chat import chunk, streamed
 
+pytestmark = pytest.mark.commands
 UP = "\x1b[A"
 
 

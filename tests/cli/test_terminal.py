@@ -17,6 +17,7 @@ from .test_chat import chunk, streamed
 
 pexpect = pytest.importorskip("pexpect", reason="needs a pseudo-terminal")
 
+pytestmark = pytest.mark.commands
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -6,7 +6,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..core.http.grammar import FIELD_TEXT, TOKEN
 
@@ -33,10 +33,18 @@ def described(error: BaseException) -> str:
 
 
 def _lines(error: BaseException, depth: int) -> Iterator[str]:
-    # `format_exception_only` has a placeholder for a text that cannot be made.
-    yield "  " * depth + "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, BaseExceptionGroup) and depth < _MEMBERS:
-        members: tuple[BaseException, ...] = error.exceptions
+    if not isinstance(error, BaseExceptionGroup):
+        # It has a placeholder for a text that cannot be made.
+        yield "  " * depth + "".join(traceback.format_exception_only(error)).strip()
+        return
+    # For a group it would read all groups within, which may have millions of members.
+    members: tuple[BaseException, ...] = error.exceptions
+    count = f"{len(members)} sub-exception{'s' if len(members) > 1 else ''}"
+    yield f"{'  ' * depth}{type(error).__name__}: {error.message} ({count})"
+    notes: Any = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        yield from (note for note in cast("list[object]", notes) if isinstance(note, str))
+    if depth < _MEMBERS:
         for member in members[:_MEMBERS]:
             yield from _lines(member, depth + 1)
         if len(members) > _MEMBERS:
