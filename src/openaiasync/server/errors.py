@@ -33,14 +33,15 @@ def described(error: BaseException) -> str:
 
 
 def _lines(error: BaseException, depth: int) -> Iterator[str]:
-    if not isinstance(error, BaseExceptionGroup):
+    group = _group_of(error)
+    if group is None:
         # It has a placeholder for a text that cannot be made.
         yield "  " * depth + "".join(traceback.format_exception_only(error)).strip()
         return
     # For a group it would read all groups within, which may have millions of members.
-    members: tuple[BaseException, ...] = error.exceptions
+    members = group.exceptions
     count = f"{len(members)} sub-exception{'s' if len(members) > 1 else ''}"
-    yield f"{'  ' * depth}{type(error).__name__}: {error.message} ({count})"
+    yield f"{'  ' * depth}{type(error).__name__}: {group.message} ({count})"
     notes: Any = getattr(error, "__notes__", None)
     if isinstance(notes, list):
         yield from (note for note in cast("list[object]", notes) if isinstance(note, str))
@@ -51,12 +52,16 @@ def _lines(error: BaseException, depth: int) -> Iterator[str]:
             yield f"{'  ' * (depth + 1)}and {len(members) - _MEMBERS} more"
 
 
+def _group_of(error: BaseException) -> BaseExceptionGroup[BaseException] | None:
+    return cast("BaseExceptionGroup[BaseException]", error) if isinstance(error, BaseExceptionGroup) else None
+
+
 def http_error_in(error: BaseException) -> HTTPError | None:
     """Return the `HTTPError` that an exception is, or that is all a group holds, as the group of an `asyncio.TaskGroup`
     whose task raised it; `None` for anything else.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while (group := _group_of(error)) is not None and len(group.exceptions) == 1:
+        error = group.exceptions[0]
     return error if isinstance(error, HTTPError) else None
 
 

@@ -405,7 +405,8 @@ def _answer(request: AnyRequest, says: Any) -> FakeAnswer:
     if answer.events is not None and not isinstance(answer.events, Sequence):
         answer = replace(answer, events=list(answer.events))
     try:
-        answer.raw_fields(), answer.pieces()
+        answer.raw_fields()
+        answer.pieces()
     except (TypeError, ValueError, RecursionError, AttributeError) as error:
         raise UnfitAnswer(f"the answer cannot be sent: {error}") from None
     return answer
