@@ -82,9 +82,9 @@ class RemoteOutput:
     """An output in an object store, with copies of its files in a temporary folder. Call `discard` at the end."""
 
     def __init__(self, url: str) -> None:
-        self.url = answers_path(url)
+        self.url: str = answers_path(url)
         self.table: str | None = url if url != self.url else None
-        self.folder = ObjectFolder(shards_folder(self.url))
+        self.folder: ObjectFolder = ObjectFolder(shards_folder(self.url))
         self._place = ObjectFolder(os.path.dirname(self.url))
         self._is_known = False  # whether a plan was found in the store
         self._scratch = _Scratch()

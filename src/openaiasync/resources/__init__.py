@@ -61,7 +61,8 @@ def _is_of(kind: object, module: str) -> bool:
     return isinstance(kind, type) and kind.__module__ == module
 
 
-__getattr__ = partial(_below, __name__)
+def __getattr__(name: str) -> Any:
+    return _below(__name__, name)
 
 
 # Before the finder of files, which would load the modules of a subpackage again, under their second name.
