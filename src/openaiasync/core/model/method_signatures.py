@@ -20,9 +20,10 @@ __all__ = ["LazySignature", "ShownParameter", "common_first", "explicit_signatur
 
 
 _SAME: Any = object()
-_MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
-_ANY_TEXT = re.compile(r"Union\[str, Literal\[[^][]*\]\]")  # known names, and any other
-_LITERALS = re.compile(r"Literal\[([^][]*)\]")
+# Compiled when a signature is shown: every import of the package would pay for it.
+_MODULES = r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])"
+_ANY_TEXT = r"Union\[str, Literal\[[^][]*\]\]"  # known names, and any other
+_LITERALS = r"Literal\[([^][]*)\]"
 _MOST_LITERALS = 8
 _WIDTH = 100
 # fmt: off
@@ -50,7 +51,7 @@ class ShownParameter(Parameter):
 
 
 def _shortened(hint: str) -> str:
-    return _LITERALS.sub(_first_literals, _ANY_TEXT.sub("str", _MODULES.sub("", hint)))
+    return re.sub(_LITERALS, _first_literals, re.sub(_ANY_TEXT, "str", re.sub(_MODULES, "", hint)))
 
 
 def _first_literals(match: re.Match[str]) -> str:
