@@ -6,9 +6,9 @@ import builtins
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["LazyModule", "lazy_names", "resolve_annotations", "submodule"]
+__all__ = ["LazyModule", "json", "lazy_names", "resolve_annotations", "submodule"]
 
 
 class LazyModule:
@@ -22,6 +22,13 @@ class LazyModule:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self._name, self._package), name)
+
+
+if TYPE_CHECKING:
+    import json
+else:
+    # Needed for errors and raw answers alone, and 3 % of what an import of the package would cost.
+    json = LazyModule("json", None)
 
 
 def lazy_names(package: str, table: Mapping[str, str]) -> Callable[[str], Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +17,7 @@ from ..core.model.media_types import audio_type, extension, image_type
 from ..core.model.meta import Meta, ResponseInfo
 from ..core.model.notebook import media_html
 from ..errors import IncompleteStreamError, OpenAIError
-from ..lazy import resolve_annotations
+from ..lazy import json, resolve_annotations
 from ..transport.base import TransportError, TransportResponse
 from . import failures
 from .body import BodyReader

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
-import json
 from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,7 +23,7 @@ from ..core.model.meta import Meta
 from ..core.model.mixins import CONTENTS, EmbeddingValue, Images, has_content, return_base64
 from ..core.model.plain import is_list
 from ..errors import APIResponseValidationError
-from ..lazy import resolve_annotations
+from ..lazy import json, resolve_annotations
 from . import failures
 from .binary import BinaryAnswer, is_no_sound, no_sound
 from .pagination import page_type

@@ -6,7 +6,6 @@ All errors about a server's response are made here, from its raw bytes. The secr
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -27,7 +26,7 @@ from ..errors import (
     OpenAIError,
     status_error,
 )
-from ..lazy import resolve_annotations
+from ..lazy import json, resolve_annotations
 from .sealing import cleaned_error
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ without additional code.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -17,6 +16,7 @@ from ..core.codec.endpoint import Endpoint, Request
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, RequestInfo, ResponseInfo
 from ..core.model.method_signatures import explicit_signatures
+from ..lazy import json
 from ..transport.base import TransportResponse
 from .body import body_pieces, cap_for, too_large
 from .call import Call

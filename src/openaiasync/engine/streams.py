@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 from asyncio import current_task
 from collections import deque
@@ -33,6 +32,7 @@ from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
 from ..errors import APIConnectionError, OpenAIError
+from ..lazy import json
 from ..transport.base import TransportError, TransportResponse
 from . import failures, log
 from .body import inflater_of

@@ -5,11 +5,11 @@ They are computed from a few stored values at first access, since most callers r
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...lazy import json
 from .headers import Headers
 from .rate_limits import RateLimit, RateLimits, read_rate_limits
 from .secrets import HIDDEN, NO_SECRETS, Secrets, redacted

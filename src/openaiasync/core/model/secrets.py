@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote, unquote, unquote_plus
 
 import msgspec
+
+from ...lazy import json
 
 __all__ = [
     "HIDDEN",
