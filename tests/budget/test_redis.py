@@ -47,6 +47,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def connection(store: Store) -> Iterator[Any]:
     with redis.Redis(port=store.port) as client:
         client.flushall()
+        client.execute_command("ACL", "DELUSER", "guest")  # of another test
         yield client
 
 
