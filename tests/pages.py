@@ -245,7 +245,7 @@ def run_page(page: str, blocks: list[Block], api: str, folder: Path, *, warnings
         [sys.executable, str(Path(__file__).with_name("page_runner.py")), str(task), str(result)],
         capture_output=True,
         encoding="utf-8",
-        timeout=300,
+        timeout=100,
         check=False,
         cwd=here,
         env={**environment_of(api, folder), "PYTHONWARNINGS": warnings},

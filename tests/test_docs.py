@@ -13,7 +13,7 @@ import pytest
 
 from pages import PAGES, Block, blocks_of, demo_server, fits, run_page, typed_program
 
-pytestmark = pytest.mark.timeout(400)  # a page is several programs
+pytestmark = pytest.mark.timeout(200)  # a page is several programs
 
 
 @pytest.fixture(scope="module")

@@ -228,4 +228,4 @@ def test_other_texts_stay(text: str) -> None:
 def test_the_work_is_linear(piece: str) -> None:
     """Four times the text takes about four times as long, however it tempts a pattern to try again."""
 
-    assert_linear(lambda size: without_credentials((piece * size)[:size]), 2_000)
+    assert_linear(lambda size: without_credentials((piece * size)[:size]), 4_000)

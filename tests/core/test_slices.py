@@ -79,7 +79,7 @@ def dumped(value: Any, spaces: int) -> bytes:
     return json.dumps(value, ensure_ascii=bool(spaces % 2), indent=spaces or None).encode("utf-8", "surrogatepass")
 
 
-@settings(max_examples=120)
+@settings(max_examples=300)
 @given(bodies, st.integers(0, 3), st.sampled_from(KINDS), st.booleans())
 def test_slices_make_what_the_whole_makes(body: Any, spaces: int, kind: Any, strict: bool) -> None:
     """Answers of any content, as described and not, strictly and leniently."""
@@ -87,7 +87,7 @@ def test_slices_make_what_the_whole_makes(body: Any, spaces: int, kind: Any, str
     assert outcome(kind, data, sliced=True, strict=strict) == outcome(kind, data, sliced=False, strict=strict)
 
 
-@settings(max_examples=120)
+@settings(max_examples=300)
 @given(
     bodies,
     st.integers(0, 10_000),

@@ -469,8 +469,7 @@ def holds(text: str) -> bool:
 
 def inside(value: Any, depth: int = 6) -> Iterator[str]:
     """The `repr` of a value, and of all that is in it, private attributes too."""
-    if depth == 0 or not isinstance(value, (dict, list, tuple, set, frozenset)):  # of these the parts are looked at
-        yield repr(value)
+    yield repr(value)
     if depth == 0 or isinstance(value, (str, bytes, int, float, type(None), type)):
         return
     parts: list[Any] = []

@@ -40,9 +40,8 @@ TESTS = Path(__file__).resolve().parents[1]
 class CallbackTimes:
     """The CPU that each callback of an event loop takes of its own thread; what a test does itself is left out.
 
-    So is collecting garbage, which takes as long as there are objects in the process of the tests.
-    A virtual machine's clock charges a thread with what other guests took, now and then (a burst of events that takes
-    40 ms was once charged with 113): so a callback is slow that was twice over the limit, or four times the limit once.
+    A virtual machine's clock charges a thread with what other guests took, now and then: so a callback is slow that
+    was twice over the limit, or twice the limit once.
     """
 
     def __init__(self) -> None:
@@ -58,7 +57,7 @@ class CallbackTimes:
         name = repr(task.get_coro()) if isinstance(task, asyncio.Task) else repr(callback)
         name = name.partition(" at 0x")[0]
         self._once[name] += 1
-        if self._once[name] > 1 or took > 4 * LONGEST_CALLBACK:
+        if self._once[name] > 1 or took > 2 * LONGEST_CALLBACK:
             self.slow.append(f"{took * 1000:.0f} ms: {name} {handle!r:.400}")
 
     @contextmanager
@@ -71,33 +70,23 @@ class CallbackTimes:
     def watching(self) -> Iterator[None]:
         plain = events.Handle._run
         times = self
-        collecting = 0.0
-
-        def collect(phase: str, info: dict[str, int]) -> None:
-            nonlocal collecting
-            if threading.get_ident() == here:
-                collecting += time.thread_time() if phase == "stop" else -time.thread_time()
 
         def run(handle: events.Handle) -> None:
-            nonlocal collecting
-            times._exempt, collecting = False, 0.0
+            times._exempt = False
             began = time.thread_time()
             plain(handle)
-            took = time.thread_time() - began - collecting
+            took = time.thread_time() - began
             times.count += 1
             if not times._exempt:
                 times.longest = max(times.longest, took)
                 if took > LONGEST_CALLBACK:
                     times._note(handle, took)
 
-        here = threading.get_ident()
-        gc.callbacks.append(collect)
         events.Handle._run = run  # type: ignore[method-assign]
         try:
             yield
         finally:
             events.Handle._run = plain  # type: ignore[method-assign]
-            gc.callbacks.remove(collect)
 
 
 class ServerProcess:

@@ -780,7 +780,7 @@ class TestLeaving:
         # The machine may be busy: the best of three tells whether anything waits in the way.
         assert min(run(main(), real_clock=True) for _ in range(3) if not ends.clear()) < 0.05  # type: ignore[func-returns-value]
 
-    def test_hundreds_that_leave_at_random(self) -> None:
+    def test_a_thousand_that_leave_at_random(self) -> None:
         """None leaves a handler or a task behind, and others are served."""
         import random
 
@@ -806,7 +806,7 @@ class TestLeaving:
                         await wire.send(request("POST", CHAT_PATH, ask(stream=chance.random() < 0.7)))
                         await asyncio.sleep(chance.random() * 0.3)
 
-                for _ in range(4):
+                for _ in range(10):
                     async with asyncio.TaskGroup() as group:
                         for _ in range(100):
                             group.create_task(one())

@@ -9,7 +9,7 @@ another machine starts with the files as of the last part. In ``OUT.shards``:
     PLAN/000003/done       all files of a finished shard, in place of its parts
     PLAN/000003/status     its numbers
 
-* A part is created only if there is none with its number. If two processes run the same shard, the one that began
+* A part is never overwritten. If two processes run the same shard, the one that began
   earlier therefore fails to write its next part, and stops. A process that finds the parts of an unfinished run first
   watches whether more of them are written.
 * Rows are sent before a part records them. Each part therefore states up to which row rows may be sent until the next

@@ -130,7 +130,7 @@ class HandlerRegistry:
 class HandlerItems:
     """What a handler returns or yields, as an async iterator: everything that an operation takes of a handler.
 
-    A handler that never waits, whatever it yields, lets other requests run each `TURN` seconds, in which its timeouts
+    A handler that never waits, whatever it yields, lets other requests run every 10 ms, in which its timeouts
     apply and its client may leave; so does one that catches its cancellation and goes on. With `whole` the items are
     collected for one answer: more than 256 MiB of them raise `OverflowError`, since a handler without an end would
     take all memory.

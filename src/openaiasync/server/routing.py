@@ -83,7 +83,7 @@ class Router:
         )
 
     def _name_of_other(self, method: str, path: bytes) -> str:
-        """Return the name of the operation of the API that is not served, ``""`` if there is none."""
+        """Return the name of the operation of the API that is not served, or ``""``."""
         if self._others is None:
             self._others = Router(self._not_served)
         route = self._others._plain.get(path, {}).get(method)
