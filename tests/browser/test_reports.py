@@ -1,4 +1,4 @@
-"""The page of a load test, opened from the disk in a real browser."""
+"""The pages of a load test and of a job, opened from the disk in a real browser."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from openaiasync import Client
+from openaiasync.bulk.progress import TimelinePoint
+from openaiasync.bulk.report import JobReport
+from openaiasync.bulk.report import html_page as job_page
 from openaiasync.demo import demo_app
 from openaiasync.loadtest.load_report import LoadReport, html_page
 from openaiasync.loadtest.load_requests import Workload, endpoint_named, synthetic_prompts
@@ -68,6 +71,36 @@ def test_the_page_of_a_load_test(browser: Any, page_path: Path, scheme: str, wid
     assert page.evaluate("window.hacked") is None
     assert fetched == [page_path.as_uri()]
     assert complaints == []
+    page.close()
+
+
+CURVES_INSIDE = """curves => curves.map(curve => {
+  const inner = curve.getBoundingClientRect(), outer = curve.closest('svg').getBoundingClientRect()
+  return inner.width > outer.width / 2 && inner.left >= outer.left && inner.right <= outer.right + 1
+    && inner.top >= outer.top && inner.bottom <= outer.bottom })"""
+
+
+def test_the_page_of_a_job(browser: Any, tmp_path: Path) -> None:
+    """Five plots whose curves are inside of them, no wider than the window; nothing but the page is loaded."""
+    points = [
+        TimelinePoint(at=number + 1.0, seconds=1.0, rows=100, failed=1, p50=0.1, p90=0.2, p99=0.4, limit=64,
+                      in_flight=30, refused=2, tokens=5000)
+        for number in range(24)
+    ]  # fmt: skip
+    report = JobReport(
+        out="/home/me/<b>.jsonl", errors="/home/me/<b>.errors.jsonl", rows=2400, ok=2300, failed=100, timeline=points,
+        seconds=24.0, failures={"HTTP 400 <script>": 100}, latency={"p50": 0.1},
+    )  # fmt: skip
+    path = tmp_path / "report.html"
+    path.write_text(job_page(report), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 800, "height": 600})
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(path.as_uri())
+    assert page.locator("svg").count() == 5
+    assert page.locator("polyline").evaluate_all(CURVES_INSIDE) == [True] * 9
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fetched == [path.as_uri()]
     page.close()
 
 

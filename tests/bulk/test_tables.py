@@ -6,9 +6,7 @@ import asyncio
 import datetime
 import decimal
 import json
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,6 @@ from openaiasync.bulk.report import html_page
 from openaiasync.bulk.sources import rows_of
 from openaiasync.bulk.tables import export_results
 from scripted import CHAT, Seen, json_answer, scripted
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -307,29 +303,3 @@ def test_the_page_of_a_report() -> None:
     assert ">5 s</text>" in page
     assert page == html_page(report_of(24))
     assert "too short for plots" in html_page(report_of(1))
-
-
-@pytest.mark.frameworks
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to show the page")
-def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    """A browser shows five plots whose curves are inside of them, and loads nothing but the page."""
-    page = tmp_path / "report.html"
-    probe = """<script>document.title = JSON.stringify({
-      curves: [...document.querySelectorAll('polyline')].map(c => {
-        const inner = c.getBoundingClientRect(), outer = c.closest('svg').getBoundingClientRect()
-        return inner.width > outer.width / 2 && inner.left >= outer.left && inner.right <= outer.right + 1
-          && inner.top >= outer.top && inner.bottom <= outer.bottom }),
-      loaded: performance.getEntriesByType('resource').length, wide: document.body.scrollWidth <= innerWidth,
-      plots: document.querySelectorAll('svg').length})</script>"""
-    page.write_text(html_page(report_of(24)) + probe)
-    assert CHROMIUM is not None
-    words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    words += [
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    done = subprocess.run([*words, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=50, check=True)
-    seen = json.loads(done.stdout.rpartition("<title>")[2].partition("</title>")[0])
-    assert seen == {"curves": [True] * 9, "loaded": 0, "wide": True, "plots": 5}
