@@ -218,14 +218,17 @@ def environment_of(api: str, folder: Path) -> dict[str, str]:
 @contextmanager
 def demo_server(folder: Path) -> Iterator[str]:
     """`openaiasync serve`, as a reader starts it; yields its base URL."""
-    command = [sys.executable, "-m", "openaiasync", "serve"]
-    server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment_of("", folder)
-    )
+    command, log = [sys.executable, "-m", "openaiasync", "serve"], folder / "server.log"
+    with open(log, "wb") as errors:
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment_of("", folder)
+        )
     with server:
         assert server.stdout is not None
         try:
-            yield server.stdout.readline().strip()
+            url = server.stdout.readline().strip()
+            assert url, f"openaiasync serve has not started: {log.read_text(encoding='utf-8')}"
+            yield url
         finally:
             server.terminate()
 

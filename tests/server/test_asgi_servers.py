@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +38,8 @@ log = pathlib.Path("log.txt")
 
 @app.chat("m")
 async def reply(request):
+    with open("began.txt", "a") as began:
+        print(request.text, file=began)
     yield f"{request.context.state} "
     if request.text == "wait":
         try:
@@ -327,6 +330,29 @@ def read_until(sock: socket.socket, word: bytes) -> bytes:
     return received
 
 
+def list_models(sock: socket.socket) -> bytes:
+    """The whole answer to a request on a kept connection; empty where the server has closed it."""
+    with suppress(ConnectionError):
+        sock.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, _, content = read_until(sock, b"\r\n\r\n").partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if length is None:
+            return head
+        while len(content) < int(length[1]) and (piece := sock.recv(65_536)):
+            content += piece
+        return head + b"\r\n\r\n" + content
+    return b""
+
+
+def wait_for_requests(folder: Path, count: int) -> None:
+    """Wait until the application handles so many requests, and forget them."""
+    began, end = folder / "began.txt", time.monotonic() + 15
+    while not began.exists() or len(began.read_text(encoding="utf-8").splitlines()) < count:
+        assert time.monotonic() < end, "the application has not received all requests"
+        time.sleep(0.002)
+    began.unlink()
+
+
 def wait_for_log(folder: Path, text: str) -> float:
     """Wait until the application has written this, and return the time behind it."""
     end = time.monotonic() + 15
@@ -348,10 +374,9 @@ def test_a_client_that_leaves(name: str, streamed: bool, tmp_path: Path) -> None
         times: list[float] = []
         for _ in range(5):
             with send(port, "wait", stream=streamed) as sock:
+                wait_for_requests(tmp_path, 1)
                 if streamed:
                     assert b"state" in read_until(sock, b"state")
-                else:
-                    time.sleep(0.3)
                 left = time.time()
             times.append(wait_for_log(tmp_path, "cancelled") - left)
         assert min(times) < 0.05, times
@@ -385,14 +410,12 @@ def test_sigterm(name: str, tmp_path: Path) -> None:
         ):
             kept.settimeout(5)
             assert b'"usage"' in read_until(kept, b"}}}")
+            wait_for_requests(tmp_path, 5)
             for sock in (last, late):
                 assert b"state" in read_until(sock, b"state")
             child.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            answer = b""
-            with suppress(ConnectionError):
-                kept.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                answer = read_until(kept, b"}}")
+            while (answer := list_models(kept)).startswith(b"HTTP/1.1 200 "):
+                time.sleep(0.01)  # the signal is not handled yet
             if name in CLOSING:
                 assert answer == b""
             else:
