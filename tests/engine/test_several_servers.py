@@ -51,15 +51,15 @@ def test_calls_are_shared_out_with_keys_of_their_own() -> None:
         async with servers(Moody(0.01), Moody(0.05)) as (client, (quick, slow)):
 
             async def several() -> None:
-                for _ in range(10):
+                for _ in range(20):
                     await client.chat("hi")
                     async with client.chat.stream("hi") as stream:
                         async for _ in stream:
                             pass
 
             await asyncio.gather(*(several() for _ in range(4)))
-            assert len(quick.seen) + len(slow.seen) == 80
-            assert len(quick.seen) > 1.5 * len(slow.seen) > 5
+            assert len(quick.seen) + len(slow.seen) == 160
+            assert len(quick.seen) > 1.5 * len(slow.seen) > 8
             for number, server in enumerate((quick, slow)):
                 assert {seen.headers["authorization"] for seen in server.seen} == {f"Bearer key-{number}"}
 

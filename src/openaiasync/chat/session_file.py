@@ -39,6 +39,7 @@ class SessionFileError(OpenAIError, OSError):
 
 KIND, VERSION = "session", 1
 _HEADER = {"openaiasync": KIND, "version": VERSION}
+_ENCODER = msgspec.json.Encoder()
 _MOST_OF_A_HEADER = 1024  # bytes that show whether a file is a session
 _LARGEST = 1 << 30  # bytes of a file
 _MOST_USED = 10**15  # tokens, requests, or units of money
@@ -156,9 +157,9 @@ def summary_record(summary: HistorySummary) -> Record:
 # -------------------------------------------------------------------------------------------------- reading
 
 
-def _line(record: Record) -> bytes:
+def _lines(*records: Record) -> bytes:
     try:
-        return msgspec.json.encode(record) + b"\n"
+        return _ENCODER.encode_lines(records)  # without copies: a session may be of many megabytes
     except (TypeError, ValueError, RecursionError) as error:
         raise SessionFileError(f"the session's contents cannot be written as JSON: {error}") from error
 
@@ -196,7 +197,7 @@ def _check_header(data: bytes, name: str) -> int:
     header = _object(data[: begin or _MOST_OF_A_HEADER])
     if header is None or header.get("openaiasync") != KIND:
         raise SessionFileError(
-            f"{name} is not a saved session: its first line is not {_line(_HEADER).decode().strip()}"
+            f"{name} is not a saved session: its first line is not {_lines(_HEADER).decode().strip()}"
         )
     version = header.get("version")
     if type(version) is not int or version != VERSION:
@@ -310,7 +311,7 @@ class Journal:
         `SessionFileError` if the disk is full or another program replaced the file: the records are then kept, and
         written before the next ones.
         """
-        self._pending += [_line(record) for record in records]
+        self._pending += [_lines(record) for record in records]
         if not self._file.close.alive:
             raise SessionFileError(f"{self.path} was closed")
         if not self._pending:
@@ -331,7 +332,7 @@ class Journal:
 
 
 def _content(records: Iterable[Record]) -> bytes:
-    return _line(_HEADER) + b"".join(map(_line, records))
+    return _lines(_HEADER, *records)
 
 
 def _check_replaceable(path: StrPath) -> Callable[[bytes], None]:
