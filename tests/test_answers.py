@@ -242,3 +242,10 @@ def test_generated_answers_have_these_properties() -> None:
     assert issubclass(Completion, answers.CompletionText)
     assert issubclass(Embedding, answers.EmbeddingValue)
     assert issubclass(CreateEmbeddingResponse, answers.Vectors)
+
+
+def test_an_embedding_that_is_not_an_object_is_named() -> None:
+    """Null in the list of embeddings is the server's error, not an attribute that is missing."""
+    answer = CreateEmbeddingResponse.model_validate({"data": [{"embedding": [1.0]}, None], "model": "m"})
+    with pytest.raises(ValueError, match="not an object"):
+        _ = answer.vectors

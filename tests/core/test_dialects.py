@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
+from cputime import assert_linear, cpu_seconds
 from openaiasync.core.codec.dialects import (
     CONTEXT_OVERFLOWS,
     context_overflow,
+    exceeds_limit,
     failed_generation,
+    lacks_model,
     names_parameter,
     refuses_default,
     refuses_format,
+    tells_limit,
 )
 from openaiasync.core.model.headers import Headers
 from openaiasync.core.model.meta import RequestInfo, ResponseInfo
@@ -245,3 +249,43 @@ def test_what_is_set_aside_for_the_answer() -> None:
         found.answer for text, _, _ in OVERFLOWS if (found := context_overflow(APIError(text, REQUEST, body=None)))
     ]
     assert sorted(answer for answer in answers if answer) == [64, 100, 512, 1024, 4000, 4100, 5000, 18000, 21333, 64000]
+
+
+UNKNOWN_MODELS = [
+    ("The model `gpt-9` does not exist or you do not have access to it.", True),
+    ("model 'x' not found", True),
+    ("Model not found, inaccessible, and/or not deployed", True),
+    ("Unknown model: x", True),
+    ("no such model", True),
+    ("The model " + "x" * 180 + " does not exist", True),
+    ("The model " + "x" * 300 + " does not exist", False),
+    ("supermodels are not found here", False),
+    ("The page was not found. See the model list.", False),
+]
+
+
+@pytest.mark.parametrize(("text", "lacks"), UNKNOWN_MODELS)
+def test_unknown_models(text: str, lacks: bool) -> None:
+    """A 404 is about the model if its text says so, near the model's name."""
+    assert lacks_model(refusal({"error": {"message": text}}, 404)) is lacks
+
+
+@pytest.mark.parametrize("text", ["request too large ", "model ", "prompt ", "prompt exceeds ", "input (1 tokens "])
+def test_searching_is_linear(text: str) -> None:
+    """Texts that nearly have a known wording many times cost no more than other texts of their length."""
+    for search, status in ((exceeds_limit, 429), (lacks_model, 404), (context_overflow, 400)):
+        error = {times: refusal({"error": {"message": text * times}}, status) for times in (40, 160)}
+        assert_linear(lambda times, search=search, error=error: search(error[times]), 40)  # type: ignore[misc]
+
+
+def test_a_long_error_costs_no_more_than_a_short_one() -> None:
+    """An error that echoes a long request would otherwise block the event loop for a second."""
+    echoed = "lorem ipsum dolor, 12 sit amet " * 2000
+    long = refusal({"error": {"message": f"Bad. {echoed}", "echo": [echoed]}})
+    short = refusal({"error": {"message": f"Bad. {echoed}"[:4000]}})
+    for search in (context_overflow, refuses_format, tells_limit):
+        assert cpu_seconds(lambda search=search: search(long)) < 6 * cpu_seconds(lambda search=search: search(short))  # type: ignore[misc]
+    words = "This model's maximum context length is 100 tokens. However, your messages resulted in 120 tokens."
+    found = context_overflow(refusal({"error": {"message": f"{words} {echoed}"}}))
+    assert found is not None
+    assert (found.limit, found.prompt) == (100, 120)

@@ -182,3 +182,34 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+@pytest.mark.parametrize("value", [b"text", bytearray(b"text"), memoryview(b"text")])
+def test_bytes_are_refused(value: Any) -> None:
+    """Text that was read as bytes would reach the model as base64."""
+    with pytest.raises(TypeError, match=type(value).__name__) as caught:
+        encode_json({"messages": [{"role": "user", "content": value}]})
+    assert "decode text first" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [(1, 2), None, True])
+def test_keys_that_are_not_strings_are_named(key: Any) -> None:
+    """A mapping with such a key has no JSON form."""
+    with pytest.raises(TypeError, match="keys are strings"):
+        encode_json({"a": {key: 1}})
+
+
+def test_nan_in_a_set_is_refused() -> None:
+    """It would be sent as null."""
+    with pytest.raises(ValueError, match="JSON has no NaN"):
+        encode_json({"a": {float("nan")}})
+
+
+def test_queries_that_cannot_be_sent() -> None:
+    """A value that contains itself and half a surrogate pair are errors that say so."""
+    loop: dict[str, Any] = {}
+    loop["a"] = loop
+    with pytest.raises(ValueError, match="contain themselves"):
+        encode_query(loop.items())
+    with pytest.raises(ValueError, match="surrogate pair"):
+        encode_query([("a", "\ud800")])

@@ -45,7 +45,7 @@ TAGGED = {
         ({"const": [1, {"a": True}]}, [[1, {"a": True}]], [[1, {"a": 1}]]),
         ({"minimum": 1, "maximum": 2}, [1, 2, "x"], [0, 3]),
         ({"exclusiveMinimum": 1, "exclusiveMaximum": 2}, [1.5], [1, 2]),
-        ({"multipleOf": 0.1}, [0.3, 7], [0.35]),
+        ({"multipleOf": 0.1}, [0.3, 7, 1e308, 10**400], [0.35]),
         ({"minLength": 2, "maxLength": 3}, ["ab", 1], ["a", "abcd"]),
         ({"pattern": "^a"}, ["ab"], ["ba"]),
         ({"pattern": "(?<bad"}, ["anything"], []),

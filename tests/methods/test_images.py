@@ -207,6 +207,7 @@ class TestSaving:
             (Image(url="data:text/plain,a%20b"), b"a b"),
             (Image(), "neither"),
             (Image(b64_json="no base64!"), "not base64"),
+            (Image(b64_json=base64.encodebytes(PNG * 9).decode()), PNG * 9),
             (Image(url="data:broken"), "no data"),
             (Image.model_construct(b64_json=3, url=4), "neither"),
         ],

@@ -23,6 +23,7 @@ from openaiasync.cli.command_line import run as command
 from openaiasync.ray import Requests
 from openaiasync.ray.shard_worker import ShardResult, ShardTask, ShardWorker
 from openaiasync.ray.worker_options import KeyCommand, WorkerOptions
+from openaiasync.testing import FakeServer
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +326,22 @@ def test_embeddings_have_their_column(api: Server) -> None:
     found = asyncio.run(call())
     assert found["error"] == [None] * 3
     assert all(len(vector) > 0 and isinstance(vector[0], float) for vector in found["embedding"])
+
+
+def test_an_answer_with_nan_does_not_end_the_data_set() -> None:
+    """Some servers write NaN for a probability that they cannot compute, which is not JSON."""
+    choice = b'{"index":0,"message":{"role":"assistant","content":"Hi."},"finish_reason":"stop","score":NaN}'
+
+    async def call(server: FakeServer) -> dict[str, Any]:
+        server.reply(content=b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[%b]}' % choice)
+        stage = Requests(prompt="{text}", model="m", base_url=server.url)
+        found = await stage(batch_of(0, 1))
+        await stage.aclose()
+        return found
+
+    with FakeServer() as server:
+        found = asyncio.run(call(server))
+    assert (found["text"], found["error"]) == (["Hi."], [None])
 
 
 def test_a_stage_that_cannot_send_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

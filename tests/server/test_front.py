@@ -596,6 +596,7 @@ def test_wrong_options(upstreams: list[Any], options: dict[str, Any], words: str
 def test_secrets_stay_out_of_reprs() -> None:
     """Keys of clients and upstreams are not shown."""
     shown = repr(ClientKey("a", "sk-secret")) + repr(FrontUpstream("http://u:sk-secret@x/v1", "sk-secret"))
+    assert repr(FrontUpstream("no url: sk-secret")) == "FrontUpstream('invalid')"
     assert "secret" not in shown
 
 

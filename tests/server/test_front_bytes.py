@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import run
+from cputime import assert_linear
 from openaiasync.server import FrontUpstream
-from openaiasync.server.front.passing import request_fields, response_fields
+from openaiasync.server.front.passing import EventBoundary, request_fields, response_fields
 
 from .fronts import chat, fronting
 from .wire import Wire, request
@@ -270,3 +271,27 @@ def test_events_of_any_line_ending_are_not_held_back() -> None:
                     await wire.reader.readuntil(b"data: 1")
 
     run(main())
+
+
+@given(st.lists(st.text("\r\nd:", max_size=4).map(str.encode)))
+def test_events_are_passed_on_as_soon_as_they_are_whole(pieces: list[bytes]) -> None:
+    """However they are cut: everything up to the last empty line, at once, and nothing else before the end."""
+    boundary, held = EventBoundary(), b""
+    for piece in pieces:
+        held += piece
+        end = max((held.rfind(one) + len(one) for one in (b"\n\n", b"\n\r\n", b"\r\r") if one in held), default=0)
+        assert boundary.feed(piece) == held[:end]
+        held = held[end:]
+    assert boundary.finish() == held
+
+
+def test_a_long_event_in_small_pieces_is_linear_work() -> None:
+    """A server that drips an event of a megabyte must not stop the others."""
+
+    def drip(count: int) -> None:
+        boundary = EventBoundary()
+        for _ in range(count):
+            assert boundary.feed(b"data: xy") == b""
+        assert boundary.feed(b"\n\n") == b"data: xy" * count + b"\n\n"
+
+    assert_linear(drip, 10_000)

@@ -421,3 +421,22 @@ def test_mounted_below_a_path() -> None:
                 assert app.seen[0]["path"] == CHAT
 
     run(main())
+
+
+def test_the_limit_of_a_body_is_that_of_its_kind() -> None:
+    """JSON has `max_body`, in pieces of unknown length too; any other body has `max_upload`, and its 413 says so."""
+
+    async def main() -> None:
+        _, upstream = echoing()
+        async with upstream, fronting(upstream, max_body=2000, max_upload=9000) as (_, _, wire):
+            chunks = b"".join(b"4b0\r\n" + b" " * 1200 + b"\r\n" for _ in range(2)) + b"0\r\n\r\n"
+            kind = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+            await wire.send(request("POST", CHAT, None, kind) + chunks)
+            assert (await wire.answer("POST")).status == 413
+            audio = {"Content-Type": "audio/wav"}
+            assert (await wire.call("POST", "/v1/files", b"x" * 5000, audio)).json()["length"] == 5000
+            refused = await wire.call("POST", "/v1/files", b"x" * 9500, audio)
+            assert refused.status == 413
+            assert "larger than 9000 bytes" in refused.json()["error"]["message"]
+
+    run(main())

@@ -13,6 +13,7 @@ from ..bulk.batch_file import BodyFields, as_object, endpoint_at, request_of
 from ..bulk.row import Outcome, Work
 from ..bulk.scheduler import GIVE_UP_AFTER, RETRIES, MaxInFlight, Scheduler
 from ..bulk.tables import CellError, TableOptions, body_of, flat
+from ..core.model.plain import parse_json
 from ..errors import ConfigurationError
 from .worker_options import WorkerOptions
 
@@ -170,7 +171,7 @@ class Requests:
             return {"error": answer}
         if answer.error is not None:
             return {"error": f"{type(answer.error).__name__}: {answer.error}"}
-        body = as_object(msgspec.json.decode(answer.answer.to_json(indent=None)))
+        body = as_object(parse_json(answer.answer.to_json(indent=None).encode()))  # a server may have sent NaN
         return flat({"custom_id": "", "response": {"body": body}, "error": None})
 
     # ---------------------------------------------------------------- the scheduler

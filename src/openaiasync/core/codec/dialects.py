@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from ...errors import APIError
@@ -346,14 +347,32 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
-def _texts(error: APIError) -> Iterator[str]:
-    """Yield the server's texts: its message, and every string in the body, which gateways nest (OpenRouter's `raw`)."""
-    yield error.message
-    yield read_error(error.body).message
-    yield from _strings(error.body, 6)
+# An error may echo a long request: searching 64 KB for every wording would block the event loop for a second.
+_SEARCHED = 4_000  # characters that are searched, of all texts of an error together
+_MOST_TEXTS = 100
+
+
+def _texts(error: APIError) -> list[str]:
+    """Return the server's texts: its message, and every string in the body, which gateways nest (OpenRouter's `raw`).
+
+    Each text once, without repeated white space, and only the beginning of long ones.
+    """
+    texts = [error.message, _words_of(error), *islice(_strings(error.body, 6), _MOST_TEXTS)]
     raw = getattr(getattr(error, "response", None), "text", None)
     if isinstance(raw, str):
-        yield raw
+        texts.append(raw)
+    found: list[str] = []
+    left = _SEARCHED
+    for text in texts:
+        shown = " ".join(text[:left].split())
+        if shown and not any(shown in known for known in found):
+            found.append(shown)
+            left -= len(shown)
+    return found
+
+
+def _words_of(error: APIError) -> str:
+    return read_error(error.body).message[:_SEARCHED]
 
 
 def _strings(value: Any, depth: int) -> Iterator[str]:
@@ -439,7 +458,7 @@ def _may_be_about_form(error: APIError) -> bool:
 
     A 422 and a 501 are, by definition; a 400 is if its message is about the form, or if it has no message.
     """
-    words = read_error(error.body).message
+    words = _words_of(error)
     if getattr(error, "status_code", 0) != 400 or not words or _FORM.search(words):
         return True
     return _WEAK_FORM.search(words) is not None and _OTHER_SUBJECT.search(words) is None
@@ -447,7 +466,7 @@ def _may_be_about_form(error: APIError) -> bool:
 
 def _says_nothing(error: APIError) -> bool:
     """Return whether the message consists only of "error" and similar words."""
-    return _SAYS_NOTHING.fullmatch(read_error(error.body).message) is not None
+    return _SAYS_NOTHING.fullmatch(_words_of(error)) is not None
 
 
 def refuses_default(error: APIError, name: str, *, certainly: bool = False) -> bool:
@@ -506,7 +525,7 @@ def failed_generation(error: Exception) -> str | None:
 
 # A request that is larger than a whole minute's limit: no pause helps. OpenAI and Groq: "Request too large for gpt-4o
 # in organization org-… on tokens per min (TPM): Limit 30000, Requested 57007." (429 and 413); LiteLLM repeats it.
-_TOO_LARGE = re.compile(r"request (?:is )?too large\b.*(?:tokens per|TPM|limit)", re.IGNORECASE | re.DOTALL)
+_TOO_LARGE = re.compile(r"(?>.*?request (?:is )?too large\b).*?(?:tokens per|TPM|limit)", re.IGNORECASE | re.DOTALL)
 # Which limit a 429 is about. OpenAI, Azure and Groq name it in words: "on tokens per min (TPM)", "on requests per min
 # (RPM)"; Azure "exceeded token rate limit"; TogetherAI, Mistral and Fireworks limit calls in flight: "too many
 # concurrent requests", "concurrency limit"; LiteLLM "max parallel request limit reached".
@@ -519,7 +538,7 @@ _LIMITS = (
 
 def exceeds_limit(error: APIError) -> bool:
     """Return whether a refused request exceeds the whole limit, so that waiting does not help."""
-    return getattr(error, "status_code", None) in (413, 429) and any(map(_TOO_LARGE.search, _texts(error)))
+    return getattr(error, "status_code", None) in (413, 429) and any(map(_TOO_LARGE.match, _texts(error)))
 
 
 def tells_limit(error: APIError) -> str:
@@ -536,14 +555,22 @@ def tells_limit(error: APIError) -> str:
 # (code ``model_not_found``); vLLM and SGLang: "The model `x` does not exist."; Ollama: "model 'x' not found"; LocalAI
 # and LM Studio: "model x not found"; Groq and Together as OpenAI, Fireworks "Model not found, inaccessible, and/or not
 # deployed".
-_UNKNOWN_MODEL = re.compile(
-    r"\bmodel\b.{0,200}?(?:not found|(?:does not|doesn't) exist|not deployed|unknown)|(?:unknown|no such) model",
-    re.IGNORECASE | re.DOTALL,
+_UNKNOWN = re.compile(
+    r"not found|(?:does not|doesn't) exist|not deployed|(?P<whole>(?:unknown|no such) model)|unknown", re.IGNORECASE
 )
+_MODEL = re.compile(r"\bmodel\b", re.IGNORECASE)
+_NEAR = 205  # characters before those words, within which they are about a model that is named there
 
 
 def lacks_model(error: APIError) -> bool:
     """Whether a server refused a request because it does not have the model: a 404 that says so."""
     if getattr(error, "status_code", None) != 404:
         return False
-    return error.code == "model_not_found" or any(map(_UNKNOWN_MODEL.search, _texts(error)))
+    return error.code == "model_not_found" or any(map(_names_unknown_model, _texts(error)))
+
+
+def _names_unknown_model(text: str) -> bool:
+    return any(
+        found["whole"] or _MODEL.search(text, max(0, found.start() - _NEAR), found.start())
+        for found in _UNKNOWN.finditer(text)
+    )

@@ -1,7 +1,8 @@
 """Encodes parameters as JSON bodies and query strings, rejecting values that cannot be sent.
 
 The walk before encoding finds values that msgspec would silently encode wrongly: markers for "not given", answers
-passed back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`).
+passed back as parameters (their unknown fields would be lost), NaN and infinities (they would become `null`), bytes
+(they would become base64).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _CONTAINERS = frozenset({dict, list, tuple})
 _DICTS = frozenset({dict})
 _chained: Callable[[Iterable[Iterable[Any]]], Iterable[Any]] = chain.from_iterable
 _values: Callable[[Any], Iterable[Any]] = dict[Any, Any].values
+_KEYS_ONLY = frozenset({tuple, bool, type(None)})  # msgspec encodes these values itself, but not as keys
 _MOST_CONTAINERS = 100_000  # a larger tree may contain itself, which the recursive walk detects
 
 
@@ -98,7 +100,8 @@ def _plain_sequence(value: Iterable[Any]) -> Any:
 def plain(value: Any) -> Any:
     """Return the value itself if it can be encoded, else a copy with plain values in place of others.
 
-    Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6).
+    Raises `ValueError` for NaN and infinities, which JSON does not have (RFC 8259, section 6), and `TypeError` for
+    bytes.
     """
     kind: Any = value.__class__
     if kind in _SCALARS:
@@ -115,6 +118,12 @@ def plain(value: Any) -> Any:
         return value.to_dict(mode="json")
     if issubclass(kind, Mapping):
         return _plain_mapping(dict(value))
+    if issubclass(kind, (set, frozenset)):
+        return _plain_sequence(value)
+    if issubclass(kind, (bytes, bytearray, memoryview)):  # msgspec would encode them as base64
+        raise TypeError(
+            f"{kind.__name__} objects cannot be sent as JSON: decode text first, or encode data with base64.b64encode"
+        )
     return value
 
 
@@ -130,7 +139,9 @@ def _foreign(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", by_alias=True, exclude_unset=True)
-    items = None if issubclass(kind, (str, bytes, bytearray)) else _iterator(value)
+    if kind in _KEYS_ONLY:
+        raise TypeError(f"the key {value!r} of a mapping cannot be sent as JSON: keys are strings")
+    items = None if issubclass(kind, str) else _iterator(value)
     if items is None:
         if callable(value):
             raise TypeError(
@@ -150,6 +161,8 @@ def _iterator(value: Any) -> Iterator[Any] | None:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_foreign)
+_HALF_PAIR = "a text holds half of a surrogate pair, which UTF-8 cannot carry; remove it before the call"
+_ENDLESS = "the parameters are nested too deeply, or contain themselves"
 
 
 def encode_json(value: Any) -> bytes:
@@ -160,11 +173,9 @@ def encode_json(value: Any) -> bytes:
     try:
         return _encoder.encode(value if _is_plain(value) else plain(value))
     except UnicodeEncodeError:
-        raise ValueError(
-            "a text holds half of a surrogate pair, which UTF-8 cannot carry; remove it before the call"
-        ) from None
+        raise ValueError(_HALF_PAIR) from None
     except RecursionError:
-        raise ValueError("the parameters are nested too deeply, or contain themselves") from None
+        raise ValueError(_ENDLESS) from None
 
 
 def _scalar(value: object) -> str:
@@ -195,12 +206,20 @@ def _flatten(name: str, value: Any, out: list[tuple[str, str]]) -> None:
 
 
 def encode_query(pairs: Iterable[tuple[str, Any]]) -> str:
-    """Return a query string with brackets for nested values (``a[b]=1&c[]=2``), percent-encoded as UTF-8."""
+    """Return a query string with brackets for nested values (``a[b]=1&c[]=2``), percent-encoded as UTF-8.
+
+    Raises `ValueError` for NaN, infinities, texts that UTF-8 cannot carry, and values that contain themselves.
+    """
     flat: list[tuple[str, str]] = []
-    for name, value in pairs:
-        if not is_omitted(value):
-            _flatten(name, value, flat)
-    return "&".join(f"{quote(name, safe='[]')}={quote(value, safe='')}" for name, value in flat)
+    try:
+        for name, value in pairs:
+            if not is_omitted(value):
+                _flatten(name, value, flat)
+        return "&".join(f"{quote(name, safe='[]')}={quote(value, safe='')}" for name, value in flat)
+    except UnicodeEncodeError:
+        raise ValueError(_HALF_PAIR) from None
+    except RecursionError:
+        raise ValueError(_ENDLESS) from None
 
 
 def merge_queries(first: str, second: str) -> str:

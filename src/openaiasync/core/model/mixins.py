@@ -285,6 +285,8 @@ class Vectors:
         places = [getattr(item, "index", None) for item in items]
         if all(type(place) is int for place in places):
             items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: cast("int", pair[0]))]
+        if not all(isinstance(item, EmbeddingValue) for item in items):
+            raise ValueError("the answer has an embedding that is not an object")
         return VectorList(item.vector for item in items)
 
 
@@ -418,7 +420,7 @@ def _decoded(text: str) -> bytes:
     if text.startswith("data:"):  # some servers send a data URL in place of base64
         return _of_data_url(text)
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)  # some servers break it into lines (RFC 2045)
     except ValueError as error:
         raise ValueError(f"the image is not base64: {error}") from None
 

@@ -387,10 +387,13 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _is_multiple(value: float, of: float) -> bool:
-    if not of or value == value // of * of:
+    try:
+        if not of or value == value // of * of:
+            return True
+        times = value / of
+        return abs(times - round(times)) < 1e-9  # 0.3 is a multiple of 0.1
+    except OverflowError:  # more digits than a float has: any such number is a multiple of a small one
         return True
-    times = value / of
-    return abs(times - round(times)) < 1e-9  # 0.3 is a multiple of 0.1
 
 
 def _differ(items: list[Any]) -> bool:

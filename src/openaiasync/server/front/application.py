@@ -49,12 +49,8 @@ __all__ = ["Front"]
 
 _log = logging.getLogger("openaiasync.server")
 _MAX_HEADS: Final = 1_000  # prepared heads, by path and header fields
-_LAST_EVENT: Final = 1.0  # seconds for a client to take the event that ends a broken stream
 _JSON: Final = (b"content-type", b"application/json")
-_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _KEYS: Final = frozenset({b"authorization", b"api-key", b"x-api-key"})
-_RATE_FIELDS: Final = (b"x-ratelimit-",)
-_CORS_FIELDS: Final = (b"access-control-",)
 # Operations without state on the server beside those that the client balances.
 _STATELESS: Final = frozenset(
     {"responses.create", "moderations.create", "images.edit", "images.create_variation", "audio.translations.create"}
@@ -62,7 +58,6 @@ _STATELESS: Final = frozenset(
 _ALWAYS_EQUAL: Final = frozenset({"embeddings.create", "moderations.create"})  # the same answer to the same request
 _CACHED: Final = frozenset({"chat.completions.create", "completions.create"}) | _ALWAYS_EQUAL
 _FORM_MODEL: Final = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
-_RESPONSE_ID: Final = re.compile(rb'"id"\s*:\s*"(resp_[\w-]{1,200})"')
 
 
 class _BodySummary(msgspec.Struct, gc=False):
@@ -295,6 +290,8 @@ class Front(Server):
             message = "The request came back to this server: one of its upstreams is the server itself."
             # Each front of the circle would send it again.
             raise HTTPError(508, message, code="loop_detected", fields=((b"x-should-retry", b"false"),))
+        if not path.isascii():
+            raise HTTPError(400, "The path has bytes that are not ASCII: percent-encode them.", code="invalid_path")
         if b"." in path or b"%2" in path:
             for segment in path.split(b"/"):
                 if segment.lower().replace(b"%2e", b".") in (b".", b".."):

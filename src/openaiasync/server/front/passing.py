@@ -218,11 +218,13 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
     if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= max_body:
         return body or None
     kind = context.header(b"content-type") or b""
-    cap = max_body if b"json" in kind.lower() else min(READ_FIRST, max_body)
+    is_json = b"json" in kind.lower()
+    limit = max_body if is_json else max_upload
+    too_large = HTTPError(413, f"The body of the request is larger than {limit} bytes.")
     given = context.header(b"content-length")
     length = int(given) if given is not None and given.isdigit() else None
-    if (length or 0) > (max_body if cap == max_body else max_upload):
-        raise HTTPError(413, f"The body of the request is larger than {max_body} bytes.")
+    if (length or 0) > limit:
+        raise too_large
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -231,15 +233,13 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
         piece: bytes = message.get("body", b"")
         pieces.append(piece)
         size += len(piece)
+        if size > limit:
+            raise too_large
         if not message.get("more_body", False):
-            if size > max_upload:
-                raise HTTPError(413, f"The body of the request is larger than {max_upload} bytes.")
             return b"".join(pieces) or None
-        if size > cap:
+        if size > READ_FIRST and not is_json:
             break
         message = await _received(context.receive)
-    if cap == max_body:
-        raise HTTPError(413, f"The body of the request is larger than {max_body} bytes.")
     return StreamedBody(
         pieces,
         context.receive,
@@ -254,30 +254,47 @@ async def read_body(context: RequestContext, *, max_body: int, max_upload: int) 
 
 # An empty line after CR, LF or CRLF (WHATWG HTML, 9.2.5).
 _ENDS: Final = (b"\n\n", b"\n\r\n", b"\r\r")
+_LONGEST_END: Final = 2  # bytes before the last one of an end
 
 
 class EventBoundary:
     """Passes an event stream on in whole events, so that it can be ended by an error event wherever it breaks."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_size")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held: list[bytes] = []  # joined once, since a long event may arrive in many small pieces
+        self._size = 0
 
     def feed(self, data: bytes) -> bytes:
         """Return the events that are complete; the beginning of the next one is held back."""
-        if self._held:
-            data, self._held = self._held + data, b""
-        if data.endswith(_ENDS) or len(data) > _LONGEST_EVENT:
-            return data
-        end = max((data.rfind(one) + len(one) for one in _ENDS if one in data), default=0)
-        self._held = data[end:]
-        return data[:end]
+        if not self._held:
+            if data.endswith(_ENDS):
+                return data
+            seen = data
+        else:
+            seen = self._last_bytes() + data  # an end may be cut, too
+        size = self._size + len(data)
+        end = max((seen.rfind(one) + len(one) for one in _ENDS if one in seen), default=0)
+        if end or size > _LONGEST_EVENT:
+            whole = self.finish() + data
+            cut = len(whole) if size > _LONGEST_EVENT else size - len(seen) + end
+            data, whole = whole[cut:], whole[:cut]
+        else:
+            whole = b""
+        if data:
+            self._held.append(data)
+            self._size += len(data)
+        return whole
+
+    def _last_bytes(self) -> bytes:
+        last = self._held[-1][-_LONGEST_END:]
+        return last if len(last) == _LONGEST_END else b"".join(self._held[-_LONGEST_END:])[-_LONGEST_END:]
 
     def finish(self) -> bytes:
         """Return what is left at the exact end of the stream."""
-        held, self._held = self._held, b""
-        return held
+        held, self._held, self._size = self._held, [], 0
+        return b"".join(held)
 
 
 class AnswerTail:

@@ -55,7 +55,11 @@ class FrontUpstream:
     name: str = ""
 
     def __repr__(self) -> str:
-        return f"FrontUpstream({str(BaseURL(self.url))!r})"  # without its secrets
+        try:
+            shown = str(BaseURL(self.url))  # without its secrets
+        except ConfigurationError:
+            shown = "invalid"
+        return f"FrontUpstream({shown!r})"
 
 
 class _Model(msgspec.Struct):
