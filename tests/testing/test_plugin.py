@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openaiasync.testing import FakeServer
-from openaiasync.testing.plugin import cassette_path, file_name_of
+from openaiasync.testing.plugin import cassette_path, file_name_of, mode_of_file
 
 pytest_plugins = ["pytester"]
 
@@ -119,6 +119,34 @@ def test_modes_of_the_command_line(
     assert path.read_bytes().count(b"\n") == 2
     wrong = run_tests(pytester, "--llm-record=twice")
     assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+
+
+SHARED = """
+
+@pytest.mark.llm_cassette("shared.jsonl")
+@pytest.mark.parametrize("question", ["One?", "Two?", "One?"])
+def test_shared(question):
+    assert ask(question) == f"answer to {question}"
+"""
+
+
+def test_a_file_that_several_tests_share(pytester: pytest.Pytester, upstream: FakeServer) -> None:
+    """The first run records the answers of all of them, equal requests once."""
+    pytester.makepyfile(test_them=TESTS + SHARED)
+    run_tests(pytester, "-k", "shared").assert_outcomes(passed=3, deselected=5)
+    assert len(upstream.requests) == 2
+    assert (pytester.path / "shared.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_the_first_test_decides_about_a_shared_file(tmp_path: Path) -> None:
+    """Later tests of the same run add to a file that it has recorded, and only replay one that was there before."""
+    path, recorded = tmp_path / "shared.jsonl", set[Path]()
+    assert [mode_of_file("once", path, recorded) for _ in range(2)] == ["once", "new"]
+    path.write_text("x")
+    assert mode_of_file("once", path, recorded) == "new"
+    assert [mode_of_file("once", path, later := set[Path]()), mode_of_file("once", path, later)] == ["once", "once"]
+    assert [mode_of_file("all", path, again := set[Path]()), mode_of_file("all", path, again)] == ["all", "new"]
+    assert [mode_of_file(mode, path, set()) for mode in ("none", "new")] == ["none", "new"]
 
 
 def test_what_is_left_over(pytester: pytest.Pytester, upstream: FakeServer) -> None:

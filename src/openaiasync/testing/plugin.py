@@ -31,6 +31,7 @@ _MODES = ("none", "once", "new", "all")
 _LONGEST = 100  # characters of a file's name
 _UNUSED = "llm_cassette: unused"
 _SERVERS: pytest.StashKey[list[FakeServer]] = pytest.StashKey()
+_RECORDED: pytest.StashKey[set[Path]] = pytest.StashKey()  # files that tests of this run record
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,8 +98,9 @@ def llm_cassette(request: pytest.FixtureRequest) -> Iterator[RecordingServer]:
 
     options = _options_of(request.node)
     path = cassette_path(request.node.path, request.node.nodeid, options.pop("path", None))
+    mode = mode_of_file(record_mode(request.config), path, request.config.stash.setdefault(_RECORDED, set()))
     failed = request.session.testsfailed
-    with recording(path, record_mode(request.config), **options) as server:
+    with recording(path, mode, **options) as server:
         yield server
     unused = server.cassette.unused
     if unused and request.session.testsfailed == failed:
@@ -136,6 +138,19 @@ def record_mode(config: pytest.Config) -> RecordMode:
     if given is not None:
         return given
     return "once" if os.environ.get("CI", "").lower() in ("", "0", "false", "no") else "none"
+
+
+def mode_of_file(mode: RecordMode, path: Path, recorded: set[Path]) -> RecordMode:
+    """Return the mode for the file of a test, which several tests may share. `recorded` holds the files of this run.
+
+    "once" and "all" are about the file at the start of the run: the first test that uses it decides, and the later ones
+    add their answers.
+    """
+    if path in recorded:
+        return "new"
+    if mode == "all" or (mode == "once" and not (path.exists() and path.stat().st_size)):
+        recorded.add(path)
+    return mode
 
 
 def _options_of(node: pytest.Item) -> dict[str, Any]:
