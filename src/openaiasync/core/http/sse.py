@@ -24,6 +24,7 @@ MAX_WHOLE = 128 * 1024 * 1024  # bytes of an object in place of a stream
 _SHOWN = 64 * 1024  # bytes before the first event that an error may show
 _SPACE = b" \t\r\n"
 _SILENT = frozenset({b"", b"null", b"{}", b"[]", b'""'})
+_MOST_SILENT = max(map(len, _SILENT))
 # Names of events that keep a connection alive: Anthropic-style proxies, OpenAI's responses, gateways.
 _PINGS = frozenset({"ping", "keepalive", "keep-alive", "heartbeat"})
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -180,9 +181,10 @@ class SSEDecoder:
             if size > cap:
                 self._too_large = True
                 break
-            field, _, value = line.partition(b":")
-            if value[:1] == b" ":
-                value = value[1:]
+            colon = line.find(b":")
+            field = line[:colon] if colon >= 0 else line
+            # One slice: a value may be of many megabytes.
+            value = line[colon + (2 if line[colon + 1 : colon + 2] == b" " else 1) :] if colon >= 0 else b""
             if field == b"data":
                 data.append(value)
             elif field == b"event":
@@ -225,8 +227,13 @@ def is_done(event: bytes | Event) -> bool:
 def is_silent(event: bytes | Event) -> bool:
     """Whether an event means nothing: no data, ``null``, an empty value, or a ping with any content."""
     if isinstance(event, bytes):
-        return event.strip() in _SILENT
-    return event.event.lower() in _PINGS or (event.event != "error" and event.data.strip() in _SILENT)
+        return _is_empty(event)
+    return event.event.lower() in _PINGS or (event.event != "error" and _is_empty(event.data))
+
+
+def _is_empty(data: bytes) -> bool:
+    data = data.strip()
+    return len(data) <= _MOST_SILENT and data in _SILENT  # the length first: to look it up hashes all of it
 
 
 class EventReader:
