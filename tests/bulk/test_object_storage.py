@@ -134,6 +134,10 @@ def test_mistakes_in_an_object_are_named(api: Server, bucket: str, tmp_path: Pat
     with pytest.raises(ConfigurationError, match=r"must not contain a user or password") as found:
         asyncio.run(job("s3://me:secret@bucket/in.jsonl"))
     assert "secret" not in str(found.value)
+    for refused in (lambda url: asyncio.run(job(url)), merge_output):
+        with pytest.raises(ConfigurationError, match=r"must not contain a key or signature") as found:
+            refused("https://bucket.example/in.jsonl?X-Amz-Signature=secret")
+        assert "secret" not in str(found.value)
     with pytest.raises(ConfigurationError, match="which only shards can write to"):
         asyncio.run(job(bad, f"{bucket}/out.jsonl"))
     with pytest.raises(ConfigurationError, match="nostore://a/b is not a URL that fsspec knows"):

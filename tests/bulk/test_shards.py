@@ -119,13 +119,14 @@ def test_names_of_shards() -> None:
     assert Shard.of("0/4") == Shard(0, 4) == Shard.of((0, 4))
     assert Shard.of("4/4", first=1) == Shard(3, 4)
     for text, first, words in (
-        ("4/4", 0, "numbers 0 to 3, not 4; if the first one has the number 1, say so: --first-shard 1"),
+        ("4/4", 0, "numbers 0 to 3, not 4; they count from 0, and with --first-shard 1 from 1"),
         ("0/4", 1, "numbers 1 to 4, not 0"),
         ("-1/4", 0, "numbers 0 to 3"),
         ("1", 0, "NUMBER/TOTAL"),
         ("/", 0, "NUMBER/TOTAL"),
         ("1/0", 0, "number of shards"),
         ("1/2/3", 0, "NUMBER/TOTAL"),
+        ((1.5, 4), 0, "NUMBER/TOTAL"),
     ):
         with pytest.raises(ValueError, match="shard") as caught:
             Shard.of(text, first)

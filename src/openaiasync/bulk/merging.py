@@ -271,7 +271,7 @@ class _Merge:
         )
         if len(self._records) <= 1 < self._plan.count:
             text += f". Is {shards_folder(self._out)} on a file system that all machines share?"
-        return f"{text}. Run them again with the same commands, or merge what there is with --partial (partial=True)"
+        return f"{text}. Run them again with the same commands, or merge existing answers with --partial (partial=True)"
 
     def commit(self, table: str | None, seconds: float | None) -> JobReport:
         """Make the files visible, write the report and return it. Raises `OSError`."""

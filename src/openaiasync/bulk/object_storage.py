@@ -17,6 +17,7 @@ from collections.abc import Generator
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ..core.model.secrets import redacted
 from ..errors import ConfigurationError
 from ..installation import install_command
 from ..storage.disk import open_regular
@@ -25,6 +26,7 @@ __all__ = ["InputState", "ObjectFolder", "copy_range", "input_state", "is_url", 
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # more than one letter: C:// is a drive of Windows
 _BLOCK = 1 << 20  # bytes that are requested at once
+# Names under which file systems of fsspec report a version, the most precise first.
 _VERSIONS = (
     "ETag",
     "etag",
@@ -38,11 +40,11 @@ _VERSIONS = (
 )
 # Stores without folders, where making one may make a bucket.
 _BUCKETS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "oss", "s3", "s3a"})
-_clean = re.compile(r"//[^/@\s]*@")
+_USERINFO = re.compile(r"//[^/@\s]*@")  # in a URL that an error quotes
 
 
 class InputState(NamedTuple):
-    """What tells whether an input was changed."""
+    """The size and version of an input, by which a change is detected."""
 
     size: int
     modified: int
@@ -57,7 +59,7 @@ def is_url(path: str) -> bool:
 def place_of(path: str | os.PathLike[str], *, follow: bool = False) -> str:
     """Return a URL unchanged, a path as an absolute one, with its links followed if `follow`.
 
-    Raises `ConfigurationError` for a URL with a user or password, which would be stored with the job.
+    Raises `ConfigurationError` for a URL with a user, a password or a signature, which would be stored with the job.
     """
     name = os.fspath(path)
     if not is_url(name):
@@ -65,6 +67,11 @@ def place_of(path: str | os.PathLike[str], *, follow: bool = False) -> str:
     if "@" in urlsplit(name).netloc:
         raise ConfigurationError(
             "the URL of an input or output must not contain a user or password: they are read from the environment"
+        )
+    if redacted(name) != name:  # a link that was signed for a while
+        raise ConfigurationError(
+            "the URL of an input or output must not contain a key or signature, which would be stored with the job: "
+            "download the file, or name the object and set the store's credentials in the environment"
         )
     return name
 
@@ -147,8 +154,8 @@ class ObjectFolder:
     def write(self, name: str, data: bytes, *, exclusive: bool = False) -> None:
         """Write an object; with `exclusive` raise `FileExistsError` if there is one of this name with other bytes.
 
-        Equal bytes are those of an earlier attempt whose response was lost. Stores that cannot create an object on this
-        condition are asked before whether it exists.
+        Equal bytes are those of an earlier attempt whose response was lost. Where a store cannot create an object
+        conditionally, its existence is checked first.
         """
         place = f"{self._path}/{name}"
         with _translated(self.url):
@@ -212,5 +219,5 @@ def _translated(url: str) -> Generator[None, None, None]:
     except (OSError, NotImplementedError):
         raise
     except Exception as error:
-        text = _clean.sub("//…@", str(error))
+        text = _USERINFO.sub("//…@", str(error))
         raise OSError(f"{url}: {type(error).__name__}: {text}") from error

@@ -9,9 +9,9 @@ another machine starts with the files as of the last part. In ``OUT.shards``:
     PLAN/000003/done       all files of a finished shard, in place of its parts
     PLAN/000003/status     its numbers
 
-* A part is never overwritten. If two processes run the same shard, the one that began
-  earlier therefore fails to write its next part, and stops. A process that finds the parts of an unfinished run first
-  watches whether more of them are written.
+* A part is never overwritten. If two processes run the same shard, the one that began earlier therefore fails to write
+  its next part, and stops. A process that finds the parts of an unfinished run first watches whether more of them are
+  written.
 * Rows are sent before a part records them. Each part therefore states up to which row rows may be sent until the next
   part is written (`SendWindow`). A run that is resumed counts all of them as sent, and its report names them in
   ``paid_twice``.
@@ -38,7 +38,7 @@ from ..storage.threads import in_thread_to_its_end
 from .fingerprint import JobError, JobRecord, JobRunningError, answers_path, folder_of, paths_of
 from .job_sink import SendWindow
 from .merging import merge
-from .object_storage import ObjectFolder, is_url
+from .object_storage import ObjectFolder, is_url, place_of
 from .progress import JobStatus
 from .report import JobReport, html_page, save_json
 from .shards import ShardPlan, shard_path, shards_folder
@@ -200,12 +200,13 @@ async def merge_shards(
 
     Args:
         out: the output that was given to all shards, a path or the URL of an object.
-        partial: merge what there is if some shards have not started, are running, or have rows left.
+        partial: merge the existing answers if some shards have not started, are running, or have rows left.
         report: the path of an HTML report with plots.
 
     Raises:
         JobError: without shards; unless `partial`, if some lack rows, or one is running. The error names them.
         JobChangedError: if shards do not belong together: another input, cut, or settings.
+        ConfigurationError: for a URL with a user, a password or a signature.
     """
     html = None if report is None else os.fspath(report)
     return await in_thread_to_its_end(lambda: merge_output(os.fspath(out), partial=partial, html=html))
@@ -215,7 +216,7 @@ def merge_output(out: str, *, partial: bool = False, html: str | None = None) ->
     """Merge as `merge_shards` does. Blocks."""
     if not is_url(out):
         return merge(out, partial=partial, html=html)
-    output = RemoteOutput(out)
+    output = RemoteOutput(place_of(out))
     try:
         return output.merge(partial=partial, html=html)
     finally:
@@ -324,7 +325,7 @@ class RemoteShard:
         self._ceiling = part.ceiling
 
     def _mark_sent(self) -> None:
-        """Mark the rows as sent that may have been, without any part that says so."""
+        """Mark as sent the rows that may have been sent after the last part was written."""
         folder = folder_of(self._path)
         record = JobRecord.load(folder)
         if record is None or not self._ceiling or not os.path.exists(os.path.join(folder, "journal")):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import operator
 import os
 import sys
 import time
@@ -68,16 +69,16 @@ class Shard(NamedTuple):
         """
         parts: Any = value.split("/") if isinstance(value, str) else value
         try:
-            given, count = (int(part) for part in parts)
+            given, count = (int(part) if isinstance(part, str) else operator.index(part) for part in parts)
         except (TypeError, ValueError):
-            raise ValueError(f"a shard is written NUMBER/TOTAL, such as 3/16, not {value!r}") from None
+            raise ValueError(f"a shard is written NUMBER/TOTAL, such as 3/16, not {str(value)[:60]!r}") from None
         if not 1 <= count <= _MOST:
             raise ValueError(f"the number of shards is 1 to {_MOST:,}, not {count:,}")
         index = given - first
         if not 0 <= index < count:
             other = ""
             if not first and given == count:
-                other = "; if the first one has the number 1, say so: --first-shard 1"
+                other = "; they count from 0, and with --first-shard 1 from 1"
             raise ValueError(
                 f"the {count:,} shards have the numbers {first} to {count + first - 1}, not {given}{other}"
             )
@@ -273,7 +274,7 @@ def plan_shards(
 
 
 def shard_of(given: tuple[int, int] | str | None, out: str) -> tuple[Shard | None, str]:
-    """Return the shard that was asked for, if any, and the file of its answers. Raises `ValueError`."""
+    """Return the requested shard, if any, and the file of its answers. Raises `ValueError`."""
     if given is None:
         return None, out
     shard = Shard.of(given)

@@ -27,7 +27,7 @@ def local_answers(target: str) -> str:
     if is_url(target):
         raise CommandError(
             f"{target} is in an object store, where this command cannot look: `openaiasync merge --partial` makes one "
-            "output of what there is, and shows the numbers"
+            "output of the existing answers, and shows the numbers"
         )
     return answers_path(os.path.realpath(target))
 

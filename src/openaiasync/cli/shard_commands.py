@@ -1,4 +1,4 @@
-"""What the commands do with shards: the option of `run`, `merge`, and finding the shards of an output."""
+"""Shards on the command line: the option of `run`, `merge`, and finding the shards of an output."""
 
 from __future__ import annotations
 

@@ -44,14 +44,14 @@ from .worker_options import WorkerOptions
 __all__ = ["ROWS", "RayJob"]
 
 ROWS = 2000
-"""Rows of a shard, about."""
+"""Approximate number of rows of a shard."""
 _AHEAD = 2  # shards that a worker runs: one that starts rows, and one whose last rows are in flight
 _DEATHS = 10  # workers that may die while running one shard
 _BUSY = 60.0  # seconds for which a dead worker's process may still hold the lock of its shard
 _PATIENCE = 10.0  # seconds that the first worker waits for others
 _REACHED = 5.0  # seconds for a connection to the cluster
 _FRESH = 10.0  # seconds for which a status says that a process is running
-_GONE_ON = ("", "stop", "cost")  # reasons for which a shard stops that do not stop the job
+_HARMLESS = ("", "stop", "cost")  # reasons for stopping a shard that do not stop the job
 _log = logging.getLogger("openaiasync")
 
 
@@ -75,7 +75,7 @@ class RayJob:
         workers: how many actors run shards; each needs one CPU. Default: the number of nodes with a CPU.
         worker: how workers reach the servers.
         show: called with the progress about once a second.
-        rows: rows of a shard, about. Default: 2,000.
+        rows: approximate number of rows of a shard. Default: 2,000.
         new: start over.
         report: the path of an HTML report.
         max_cost: dollars at which the job stops; checked once a second.
@@ -486,7 +486,7 @@ class RayJob:
         if result.progress.done:
             self._left.discard(number)
             self._add(result.progress)
-        elif result.stopped not in _GONE_ON and not self._stopped:
+        elif result.stopped not in _HARMLESS and not self._stopped:
             self._stop(result.stopped)
         async with self._changed:
             self._changed.notify_all()

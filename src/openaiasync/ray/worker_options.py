@@ -87,7 +87,7 @@ class WorkerOptions(msgspec.Struct, kw_only=True):
             if url and has_password(url):
                 variable = "OPENAIASYNC_SHARED" if "shared" in name else "OPENAI_BASE_URL"
                 raise ConfigurationError(
-                    f"{name} contains a user or password, which would be visible to everybody who may look into the "
+                    f"{name} contains a user or password, which would be visible to everybody with access to the "
                     f"cluster: set {variable} on the workers instead"
                 )
 

@@ -76,7 +76,7 @@ class CompletionDetector:
         if self._single is None:
             self._single = self._requested is not None and len(item.choices) < 2 and self._requested() == 1
         number = (None if self._single else as_index(index)) or 0
-        if index is not None:  # a missing number is not made up
+        if index is not None:  # a missing number is not invented
             choice.index = number
         return number
 

@@ -86,7 +86,7 @@ class Request:
 
 
 SYSTEM_NAMES = frozenset({"system", "system_prompt", "system_message", "instructions"})
-"""What other libraries call the system prompt."""
+"""Names of the system prompt in other libraries."""
 _TEXTS = frozenset({"prompt", "input", "text", "texts", "content", "message", "messages", "question", "query"})
 _TEXT_PARAMETERS = ("messages", "input", "prompt")
 _ELSEWHERE = {  # keywords of other methods of chat models

@@ -1,8 +1,8 @@
 """Removes credentials from a text, recognised by the names that introduce them and by the formats of tokens.
 
 The formats are facts published by detectors of leaked secrets (detect-secrets, gitleaks) and by the issuers. In doubt
-a value is removed: a missing detail costs a question, a leaked one costs a key. Every pattern
-takes linear time: its repetitions are bounded, or no text after one can begin with the repeated characters.
+a value is removed, since a missing detail does less harm than a leaked key. Every pattern takes linear time: its
+repetitions are bounded, or no text after one can begin with the repeated characters.
 """
 
 from __future__ import annotations

@@ -346,7 +346,7 @@ class _Choice:
         }
 
     def rank(self, value: dict[str, Any]) -> tuple[list[_Marks], list[_Marks]]:
-        """Return the members whose constants are all there, most constants first; and those with constants missing."""
+        """Return the members whose constants are all present, most constants first; and those with missing ones."""
         tag_field, by_tag = self.tags
         if tag_field is not None:
             if tag_field not in value:
@@ -395,7 +395,10 @@ class _Choice:
 
 
 def _fitting(members: list[_Marks], value: dict[str, Any]) -> list[_Marks]:
-    """The one member whose required fields are all there, or that alone also knows all that is there; else none."""
+    """Return the only member whose required fields are present; of several, the only one that declares all fields.
+
+    The list is empty if no member, or more than one, is left.
+    """
     given = value.keys()
     fitting = [marks for marks in members if marks.required <= given]
     if len(fitting) > 1:

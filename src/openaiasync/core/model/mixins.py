@@ -298,7 +298,7 @@ def return_base64(answer: Any) -> None:
 
 
 def has_content(answer: Any) -> bool:
-    """Whether an answer has the content of its kind: a choice with a message, an image, a verdict, a transcript."""
+    """Whether an answer has the content of its kind, such as a choice with a message, an image or a transcript."""
     name = type(answer).__name__
     if name in _TRANSCRIPTS:
         return answer.text is not None

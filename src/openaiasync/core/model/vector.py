@@ -1,4 +1,4 @@
-"""The numbers of an embedding: compact, and accepted by the libraries that people hand them to."""
+"""The numbers of an embedding: compact, and accepted by numpy, pyarrow and other libraries."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Vector(_Floats):
 class VectorList(list[Vector]):
     """The vectors of an answer, in the order of the texts: a list that pyarrow reads as lists of 32-bit floats.
 
-    A plain list of vectors needs the type to be said: ``pyarrow.array(vectors, pyarrow.list_(pyarrow.float32()))``.
-    Libraries that take lists of numbers alone, such as pandas and polars for a column, are given `tolist()`.
+    A plain list of vectors needs an explicit type: ``pyarrow.array(vectors, pyarrow.list_(pyarrow.float32()))``. For
+    libraries that take only lists of numbers, such as pandas and polars for a column, use `tolist()`.
     """
 
     __slots__ = ()

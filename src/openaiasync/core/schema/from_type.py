@@ -292,7 +292,8 @@ class _Strict:
 
 
 def _merged(schema: Schema) -> Schema | None:
-    """Return a schema with the only part of its ``allOf`` merged in; `None` if that contradicts it, or has company."""
+    """Return a schema with the only part of its ``allOf`` merged in; `None` if that
+    contradicts it, or is one of several."""
     only = schema["allOf"][0] if len(schema.get("allOf", ())) == 1 else None
     if not is_dict(only):
         return None

@@ -231,7 +231,7 @@ class Shape(Generic[T]):
         except ShapeError as error:
             failure = error
         value: Any = msgspec.json.decode(text)
-        # Null stands for a property left out; a model that the schema did not constrain forgets the wrapping.
+        # Null stands for a property left out; a model that the schema did not constrain may omit the wrapping.
         others: list[Any] = [_without_nulls(value, self._plain, self._plain)]
         if self.wrapped:
             others.append({"value": value})

@@ -110,7 +110,8 @@ class Front(Server):
         max_upload: bytes of any other body, which is passed on while it arrives.
         cache: the SQLite file of a cache, which jobs and other fronts may share; it answers repeated requests with
             ``temperature`` 0, embeddings and moderations.
-        record: a file in which all requests and answers are recorded (see `Cassette`); one that is there is replaced.
+        record: a file in which all requests and answers are recorded (see `Cassette`); an existing one is
+            replaced.
         replay: such a file, from which requests are answered; nothing is sent, and `upstreams` may be empty. A request
             that was not recorded gets 501 with the difference to the nearest one.
         send_timeout: seconds for a client that does not read.
@@ -309,7 +310,7 @@ class Front(Server):
         await passage.run()
 
     async def _passage(self, context: RequestContext, path: bytes, caller: str) -> Passage:
-        """Read the body of a request as far as it is needed, and return what is to be sent where."""
+        """Read as much of the body as is needed, and return the `Passage` of the request."""
         kept, varying = request_fields(context.scope["headers"], self._dropped)
         key = (context.method, path, cast(bytes, context.scope["query_string"]), kept)
         head = self._heads.get(key) or self._head(*key)

@@ -198,7 +198,7 @@ class Passage:
                 member.statuses[error.status_code] += 1
 
     def _check_queue(self) -> None:
-        """Raise `HTTPError` (429) if a request would have to wait, and as many as may do so already."""
+        """Raise `HTTPError` (429) if the request would have to wait and the queue is full."""
         state = self._state
         limiter, pace = state.group.shared.limiter, state.group.shared.pace
         if limiter.size is None and pace is None:

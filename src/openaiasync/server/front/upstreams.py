@@ -1,4 +1,4 @@
-"""The servers behind a front: which has which model, how each is doing, and the engine that chooses among them.
+"""The servers behind a front: the models and the health of each, and the engine that chooses among them.
 
 A request goes to the server with the least expected wait among those that have its model (`engine/balance.py`). What a
 server has is learned from its list of models, and from refusals; where nothing is known, any server may be tried.
@@ -239,7 +239,7 @@ class UpstreamGroup:
         """Read the lists of all servers for a client. Return the errors of those that failed, whose last list stays.
 
         `fields` are sent with the requests. Without any, clients that ask at the same time share one reading. A client
-        that comes through another front does not: of two fronts, each upstream of the other, neither would go on.
+        that comes through another front does not: two fronts, each an upstream of the other, would wait for each other.
         """
         if fields is not None:
             return await self._read_all(fields)
