@@ -246,7 +246,8 @@ class RequestContext:
         fields: Iterable[tuple[bytes, bytes]] | Callable[[bytes], bytes],
     ) -> None:
         send = self._send
-        async with self.presence() as presence, aclosing(pieces):
+        presence = self.presence()
+        async with presence, aclosing(pieces):
             async for data in pieces:
                 if not self.answering:
                     presence.first_token()

@@ -6,7 +6,8 @@ import os
 
 __all__ = ["random_hex"]
 
-_CHUNK = 4096  # bytes that are read from the system at once: a read costs more than all else about an identifier
+_BYTES = 12  # of an identifier
+_CHUNK = 341 * _BYTES  # bytes that are read from the system at once: a read costs more than all else
 _pool: list[str] = []
 
 
@@ -15,8 +16,7 @@ def random_hex() -> str:
     try:
         return _pool.pop()
     except IndexError:
-        digits = os.urandom(_CHUNK).hex()
-        _pool.extend(digits[start : start + 24] for start in range(0, len(digits) - 23, 24))
+        _pool.extend(os.urandom(_CHUNK).hex(" ", _BYTES).split())
         return _pool.pop()
 
 

@@ -8,12 +8,13 @@ all new blocks together every few milliseconds and starts what those need that a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Final, Self
 
 import msgspec
 
-from .asgi import Message, Receive
+from .asgi import READY, Message, Receive
 from .errors import HTTPError
 from .http_exchange import ServerExchange
 from .timer import LazyTimer
@@ -159,9 +160,7 @@ class Presence(_Block):
         """`limits`: those of a handler, if one runs in the block."""
         super().__init__(monitor)
         self._receive = receive
-        # The built-in server reports a disconnection by a call, which costs less than a task that waits for it.
-        exchange: object = getattr(receive, "__self__", None)
-        self._exchange: ServerExchange | None = exchange if isinstance(exchange, ServerExchange) else None
+        self._exchange: ServerExchange | None = None  # once it was asked to report a disconnection
         self._send_timeout = send_timeout
         self._sending = False  # the whole answer
         self._timer: LazyTimer | None = None  # made by the first `expect_send`
@@ -218,8 +217,11 @@ class Presence(_Block):
     def visit(self) -> None:
         if self._sending:
             self.expect_send()
-        if self._exchange is not None:
-            self._exchange.on_gone(self._left)
+        # The built-in server reports a disconnection by a call, which costs less than a task that waits for it.
+        exchange: object = getattr(self._receive, "__self__", None)
+        if isinstance(exchange, ServerExchange):
+            self._exchange = exchange
+            exchange.on_gone(self._left)
         elif self._watch_task is None:
             self._watch_task = self._monitor.loop.create_task(self._watch())
 
@@ -235,13 +237,15 @@ class Presence(_Block):
         if message["type"] == "http.disconnect":
             self.end(ClientLeft())
 
-    async def __aenter__(self) -> Self:
-        self._enter()
-        return self
+    # Most blocks end before a visit. Two coroutines that never wait would then cost as much as all else about a block.
 
-    async def __aexit__(
+    def __aenter__(self) -> Awaitable[None]:
+        self._enter()
+        return READY
+
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> Awaitable[None]:
         if self._timer is not None:
             self._timer.stop()
             self._timer = None  # it refers back to this block
@@ -249,9 +253,14 @@ class Presence(_Block):
             timer.cancel()
         if self._exchange is not None:
             self._exchange.on_gone(None)
+        if self._watch_task is not None:
+            return self._end_watch(kind, self._watch_task)
+        self._exit(kind)
+        return READY
+
+    async def _end_watch(self, kind: type[BaseException] | None, task: asyncio.Task[None]) -> None:
         try:
             self._exit(kind)
         finally:
-            if self._watch_task is not None:
-                self._watch_task.cancel()
-                await asyncio.wait([self._watch_task])
+            task.cancel()
+            await asyncio.wait([task])

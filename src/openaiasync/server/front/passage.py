@@ -147,7 +147,8 @@ class Passage:
         pinned: UpstreamMember | None = None
         state.active += 1
         try:
-            async with context.waiting(receive) as presence:
+            presence = context.waiting(receive)
+            async with presence:
                 try:
                     if not self.request.endpoint.group:
                         pinned = state.group.member_of(state.group.engine(self.model, self.owner, above=self.above))
