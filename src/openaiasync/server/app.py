@@ -35,7 +35,7 @@ from .origin import check_host, check_origin
 from .presence import ClientLeft, PresenceMonitor, RequestLimits, ResponseBroken
 from .quota import HandlerSlot, InFlightQueue, RequestRateLimit, ServerMetrics
 from .routing import Router
-from .validation import check_body, kinds_of_field
+from .validation import check_body, decode_object, kinds_of_field
 
 if TYPE_CHECKING:
     from .batches import BatchStore
@@ -160,6 +160,9 @@ class Server:
         self._debug = debug
         self._cors: frozenset[bytes] = frozenset(origin.rstrip("/").encode() for origin in cors)
         self._allowed_hosts: frozenset[str] = frozenset(name.lower() for name in allowed_hosts)
+        # Of the last request whose `Host` was accepted.
+        self._accepted_address: object = None
+        self._accepted_host: bytes | None = None
         self._lifespan = lifespan
         # Of the listener's context in ASGI's state, which several servers mounted in one application share.
         self._state_key: str = f"openaiasync-{id(self):x}"
@@ -315,7 +318,8 @@ class Server:
         if ENDPOINTS[operation].body == "multipart":
             body = await context.read_form(kinds_of_field(operation))
         else:
-            body = await context.read_object()
+            context.check_media_type()
+            body = decode_object(await context.read())
         if context.size > _LARGE:  # checking it may take seconds, in which other requests have to run
             await in_thread(lambda: self.check_body(operation, body))
         else:
@@ -342,16 +346,9 @@ class Server:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope. WebSockets are refused. Raises `ValueError` for unknown types of scopes."""
-        if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-            return
-        if scope["type"] == "websocket":
-            await receive()
-            # Before the handshake is accepted, ASGI servers send it as 403.
-            await send({"type": "websocket.close", "code": 1003, "reason": "WebSockets are not served here"})
-            return
         if scope["type"] != "http":
-            raise ValueError(f"only HTTP is served, not {scope['type']!r}")
+            await self._serve_other(scope, receive, send)
+            return
         loop = asyncio.get_running_loop()
         monitor = self._monitor
         if monitor is None or monitor.loop is not loop:
@@ -367,10 +364,15 @@ class Server:
         try:
             try:
                 await self._respond(context)
-            except HTTPError as error:
+            except (ClientLeft, ResponseBroken):
+                raise
+            except BaseException as error:
+                refusal = context.failure(error, "The server failed to answer this request.")
+                if refusal is None:
+                    raise
                 if context.answering:
                     raise ResponseBroken from None
-                await context.send_json(error.to_dict(), error.status, error.fields)
+                await context.send_json(refusal.to_dict(), refusal.status, refusal.fields)
         except ClientLeft:
             context.status = 499  # as nginx counts clients that leave
         except ResponseBroken:
@@ -392,23 +394,28 @@ class Server:
             async with asyncio.timeout(_LAST_ANSWERS):
                 await context.send_json(refusal.to_dict(), refusal.status, refusal.fields)
 
-    async def _respond(self, context: RequestContext) -> None:
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a scope that is not of HTTP."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            # Before the handshake is accepted, ASGI servers send it as 403.
+            await send({"type": "websocket.close", "code": 1003, "reason": "WebSockets are not served here"})
+        else:
+            raise ValueError(f"only HTTP is served, not {scope['type']!r}")
+
+    # No coroutine is made for a step that does not wait: what is awaited is nearly always the operation's own.
+
+    def _respond(self, context: RequestContext) -> Awaitable[None]:
+        """Refuse a request that may not be served, or begin to respond. Awaiting the result does the rest."""
         if self._cors and context.method == "OPTIONS" and context.header(b"access-control-request-method"):
             self._allow_origin(context)
-            await context.send_body(b"", 204, ())
-            return
+            return context.send_body(b"", 204, ())
         self._check_sender(context)
-        try:
-            await self._dispatch(context)
-        except (HTTPError, ClientLeft, ResponseBroken):
-            raise
-        except BaseException as error:
-            refusal = context.failure(error, "The server failed to answer this request.")
-            if refusal is None:
-                raise
-            raise (ResponseBroken if context.answering else refusal) from None
+        return self._dispatch(context)
 
-    async def _dispatch(self, context: RequestContext) -> None:
+    def _dispatch(self, context: RequestContext) -> Awaitable[None]:
         """Authenticate the caller, find the operation of a request, and respond."""
         scope = context.scope
         path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -417,26 +424,36 @@ class Server:
             context.operation, context.arguments = self._router.find(
                 context.method, path.removeprefix(root.encode()) if root else path
             )
-        except HTTPError:
-            await self._check_key(context)
-            if self._unknown is None:
-                raise
-            await self._unknown(context)
-            return
+        except HTTPError as error:
+            return self._serve_unknown(context, error)
         if context.operation not in PUBLIC:
-            await self._check_key(context)
+            if not self._open or "authenticate" in self.__dict__:
+                return self._serve_authenticated(context)
+            context.identity = _ANYONE
+        return operation(context.operation)(self, context)
+
+    async def _serve_unknown(self, context: RequestContext, error: HTTPError) -> None:
+        await self._check_key(context)
+        if self._unknown is None:
+            raise error
+        await self._unknown(context)
+
+    async def _serve_authenticated(self, context: RequestContext) -> None:
+        await self._check_key(context)
         await operation(context.operation)(self, context)
 
     def _check_sender(self, context: RequestContext) -> None:
         """Refuse requests that a web page may have sent without its user's knowledge."""
         headers = context.headers
-        host = headers.get(b"host")
-        check_host((context.scope.get("server") or (None,))[0], host, self._allowed_hosts)
+        server = context.scope.get("server")
+        address, host = server[0] if server else None, headers.get(b"host")
+        if host != self._accepted_host or address != self._accepted_address:  # nearly all requests have the same two
+            check_host(address, host, self._allowed_hosts)
+            self._accepted_address, self._accepted_host = address, host
         if self._cors and self._allow_origin(context):
             return
-        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
-        if (origin is not None or site is not None) and not self._keys and self._authenticate is None:
-            check_origin(context.method, host, origin, site)
+        if (b"origin" in headers or b"sec-fetch-site" in headers) and not self._keys and self._authenticate is None:
+            check_origin(context.method, host, headers.get(b"origin"), headers.get(b"sec-fetch-site"))
 
     def _allow_origin(self, context: RequestContext) -> bool:
         """Add the CORS fields for a page of an allowed origin, and return whether the origin is allowed."""
@@ -459,7 +476,7 @@ class Server:
 
     def _check_key(self, context: RequestContext) -> Awaitable[None]:
         """Find out who sent a request. Awaiting the result raises `HTTPError` (401)."""
-        if self._open and "authenticate" not in vars(self):
+        if self._open and "authenticate" not in self.__dict__:
             context.identity = _ANYONE
             return READY
         return self._authenticated(context)

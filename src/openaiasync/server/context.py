@@ -115,14 +115,18 @@ class RequestContext:
                 return b"".join((*pieces, piece)) if pieces else piece
             pieces.append(piece)
 
-    async def read_object(self) -> dict[str, Any]:
-        """Return the JSON object in the body. Raises `HTTPError`: 415 for another media type, 400 for other content."""
+    def check_media_type(self) -> None:
+        """Raise `HTTPError` (415) for a body that is not JSON by its media type."""
         given = self.headers.get(b"content-type")
         if given is not None and given != b"application/json":
             media = given.partition(b";")[0].strip().lower()
             if media != b"application/json" and not media.endswith(b"+json"):
                 shown = media[:100].decode("latin-1")
                 raise HTTPError(415, f"The content type must be application/json, not {shown!r}.")
+
+    async def read_object(self) -> dict[str, Any]:
+        """Return the JSON object in the body. Raises `HTTPError`: 415 for another media type, 400 for other content."""
+        self.check_media_type()
         return decode_object(await self.read())
 
     async def read_form(self, kinds: Callable[[str], frozenset[str]]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Router:
     ) -> None:
         """Take operations as method, path and name."""
         self._plain: dict[bytes, dict[str, Route]] = {}
+        self._whole: dict[bytes, dict[str, Route]] = {}  # the same, and once more below ``/v1``: for most requests
         self._patterns: dict[re.Pattern[bytes], dict[str, Route]] = {}
         self._not_served = not_served
         self._others: Router | None = None  # made for the first request that is refused
@@ -47,10 +48,14 @@ class Router:
                 methods = self._patterns.setdefault(re.compile(expression.encode()), {})
             else:
                 methods = self._plain.setdefault(template.encode(), {})
+                self._whole[template.encode()] = self._whole[b"/v1" + template.encode()] = methods
             methods[method] = Route(name, NO_ARGUMENTS)
 
     def find(self, method: str, path: bytes) -> Route:
         """Return the route. Raises `HTTPError`: 404 (``unknown_url``), 405 with ``Allow``."""
+        methods = self._whole.get(path)
+        if methods is not None and (route := methods.get(method)) is not None:
+            return route
         short = path[3:] if path.startswith(b"/v1/") else path
         methods = self._plain.get(short)
         arguments: dict[str, str] | None = None

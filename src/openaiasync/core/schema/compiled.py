@@ -100,18 +100,23 @@ class _Compiler:
 
     def _expression(self, schema: Schema) -> str:
         if "$ref" in schema:
-            return f"{self._reference(str(schema['$ref']))}(v)"
+            return self._reference(str(schema["$ref"]))
         tests = [*self._types(schema), *self._limits(schema)]
         if "properties" in schema or "required" in schema or "additionalProperties" in schema:
-            tests.append(f"{self._bound(self._members(schema))}(v)")
+            tests.append(self._of_objects(schema, self._members(schema)))
         if "x-discriminator" in schema:
-            tests.append(f"{self._bound(self._discriminated(schema))}(v)")
+            tests.append(self._of_objects(schema, self._discriminated(schema)))
         if "items" in schema:
             item = self._later(schema["items"])
             tests.append(f"(not isinstance(v, list) or all(map({item}, v)))")
         if "anyOf" in schema:
             tests.append(f"({' or '.join(self._expression(one) for one in schema['anyOf']) or 'False'})")
         return f"({' and '.join(tests) or 'True'})"
+
+    def _of_objects(self, schema: Schema, check: Check) -> str:
+        """Return the expression of a test of objects; values of other types pass if the schema allows them."""
+        name = self._bound(check)
+        return f"{name}(v)" if schema.get("type") == "object" else f"(not isinstance(v, dict) or {name}(v))"
 
     def _later(self, schema: Schema) -> str:
         """Return the name of the schema's function, which is compiled when it is first called."""
@@ -125,12 +130,14 @@ class _Compiler:
         return name
 
     def _reference(self, reference: str) -> str:
-        name = self._references.get(reference)
-        if name is None:
+        """Return the expression of a definition, written out where it is used: a call costs more than most tests."""
+        found = self._references.get(reference)
+        if found is None:
             definition = self._root["$defs"][reference.removeprefix("#/$defs/")]
             _check_keywords(definition)
-            name = self._references[reference] = self._later(definition)
-        return name
+            self._references[reference] = f"{self._later(definition)}(v)"  # within the definition itself
+            found = self._references[reference] = self._expression(definition)
+        return found
 
     def _types(self, schema: Schema) -> list[str]:
         tests: list[str] = []
@@ -169,9 +176,7 @@ class _Compiler:
         rest: Any = schema.get("additionalProperties", True)
         other = self._later(rest) if is_dict(rest) else None
 
-        def check(value: Any) -> bool:
-            if not is_dict(value):
-                return True
+        def check(value: dict[str, Any]) -> bool:
             if not required <= value.keys():
                 return False
             for name, one in value.items():
@@ -196,9 +201,7 @@ class _Compiler:
         variants: dict[str, Schema] = schema["x-mapping"]
         compiled: dict[str, Check] = {}
 
-        def check(value: Any) -> bool:
-            if not is_dict(value):
-                return True
+        def check(value: dict[str, Any]) -> bool:
             tag = value.get(name)
             if not isinstance(tag, str):
                 return False
