@@ -68,7 +68,7 @@ def test_requests_of_both_ways_are_equal(params: dict[str, Any], stream: bool | 
 @given(FLAT | VALUES)
 @settings(max_examples=80, deadline=None)
 def test_what_is_told_plain_is_encoded_as_the_walk_would(value: Any) -> None:
-    """The passes in C let nothing through that the walk would have changed: no marker is ever in what is sent."""
+    """The short check lets nothing through that the walk would have changed: no marker is ever in what is sent."""
 
     def encoded(params: dict[str, Any]) -> Any:
         try:

@@ -81,21 +81,22 @@ have delivered anything then. It calls `Call.keep` if its result continues to re
 class Call:
     """The state of one call, and its driver. Use: ``await Call(engine, request).run(receive)``."""
 
-    # Attributes that only some calls change default on the class, at no cost to the others.
-    moved: tuple[BaseURL, str] | None = None
+    # Attributes that most calls neither change nor read default on the class, at no cost to them. The others are set in
+    # `__init__`: a default on the class costs several times as much to read.
+    moved: tuple[BaseURL, str] | None
     """Base and target that a redirect led to."""
-    kept: bool = False
+    kept: bool
     """Whether the answer is read after `run` has returned: a stream has taken over slot and connection."""
     reader: object = None
     """The task that reads the kept response."""
     out: TransportRequest | None = None
     """The request of the attempt under way, or of the last one."""
-    plain: bool = False
+    plain: bool
     """Whether `out` was made from the prepared request."""
     info: RequestInfo | None = None
     past: tuple[Credentials, ...] = ()
     """The credentials of earlier attempts: a response may echo them."""
-    attempts: int = 0
+    attempts: int
     retries: int = 0
     redirects: int = 0
     may_reconnect: bool = True
@@ -104,9 +105,9 @@ class Call:
     """Whether a rejected token was renewed: tokens may be revoked before they expire; one renewal is tried per call."""
     refused: int = 0
     """The number of attempts made when the server last refused one."""
-    taken_back: tuple[str, ...] = ()
+    taken_back: tuple[str, ...]
     """Defaults of this library that were removed from the request, as the server seems to refuse them."""
-    failure: OpenAIError | None = None
+    failure: OpenAIError | None
     """How the last exchange failed, until a 2xx arrives."""
     reason: str | None = None
     """The same as the kind of its `TransportError`."""
@@ -118,14 +119,13 @@ class Call:
     """Header fields that observers add to the next attempt; `None` removes one."""
     failed_at: tuple[Engine, ...] = ()
     """The engines of the attempts that failed, where the client has several servers."""
-    health: Health | None = None
+    health: Health | None
     """The state of the call's server, where the client has several."""
     tokens: float = 0.0
     """Tokens booked for the call, the event loop's time from which it may be sent, and the limits of its model that
     it was booked against: see `PacedCalls`."""
     paced_at: float = 0.0
     pace: ModelPace | None = None
-    queued: float = 0.0
     began: float = 0.0
     attempt_began: float = 0.0
     head_at: float = 0.0
@@ -144,6 +144,11 @@ class Call:
         self.timeouts: CallTimeouts = timeouts
         self.permit: Permit | None = None
         self.response: TransportResponse | None = None
+        self.moved = self.failure = self.health = None
+        self.kept = self.plain = False
+        self.attempts = 0
+        self.taken_back = ()
+        self.queued: float = 0.0
         self.observers: Observers = NOBODY
         if engine.config.observers or request.hooks is not None or logger.isEnabledFor(_INFO):
             from .hooks import ActiveObservers  # most clients have none

@@ -53,7 +53,8 @@ T = TypeVar("T")
 _NO_MESSAGES = (bytes, bytearray, BaseModel)  # an answer has an iterator, over its fields
 
 
-def _chat_parameters(main: Any, params: dict[str, Any], method: str = "chat") -> dict[str, Any]:
+def _chat_parameters(main: Any, params: Any, method: str = "chat") -> dict[str, Any]:
+    """Return the parameters of one call; `params` is its own dict of keyword arguments, which may be changed."""
     made = parameters(CHAT_COMPLETIONS_CREATE, method, "messages", main, params)
     messages: Any = made.get("messages")
     kind: type = messages.__class__
@@ -112,7 +113,7 @@ class ChatMethods:
         a missing or unknown parameter, before anything is sent, and `OpenAIError`.
         """
         answer: ChatCompletion = await self._calls.run(
-            CHAT_COMPLETIONS_CREATE, _chat_parameters(messages, dict(params))
+            CHAT_COMPLETIONS_CREATE, _chat_parameters(messages, params)
         )
         return answer
 
@@ -129,7 +130,7 @@ class ChatMethods:
         was cut.
         """
         calls = self._calls
-        made = _chat_parameters(messages, dict(params))
+        made = _chat_parameters(messages, params)
         return ChatStream(calls, calls.stream_request(CHAT_COMPLETIONS_CREATE, made), ChatAccumulator())
 
     @sealing

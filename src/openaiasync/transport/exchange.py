@@ -32,27 +32,39 @@ _FOR_NOTHING, _FOR_HEAD, FOR_PIECE, _FOR_ALL = range(4)
 class Exchange:
     """One request and its answer: the `TransportResponse` of a `Connection`."""
 
-    # Most exchanges use only these defaults, which then cost nothing.
-    _error: TransportError | None = None
-    _waiter: asyncio.Future[None] | None = None
-    _for: int = _FOR_NOTHING
-    _unread: int = 0  # bytes received since the last piece was taken, framing included
-    _wake_at: int = 0
-    _paused: bool = False
-    _parser: ResponseParser | None = None  # created for an answer off the fast path
-    _start_at: float = NEVER
-    _clock: str = "until"
-    status: int = 0
-    raw_fields: bytes = b""
-    _body: bytes | None = None  # of an answer on the fast path, until it is taken
-    _coded: bool = False
-    ended: bool = False
-    reader: object = None
-    owner: object = None  # keeps the transport alive with the answer, since a pool is closed with its transport
-    tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
-    sent: bool = False
-    written: bool = False
-    answered: bool = False
+    # Slots, all set at once: attributes that appear later cost a dict for each instance (CPython shares the names only
+    # while few instances exist), and defaults on the class cost several times as much to read.
+    __slots__ = (
+        "__weakref__",
+        "_bodiless",
+        "_body",
+        "_clock",
+        "_clocks",
+        "_coded",
+        "_connection",
+        "_error",
+        "_expires",
+        "_for",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_start_at",
+        "_unread",
+        "_until",
+        "_waiter",
+        "_wake_at",
+        "answered",
+        "connected",
+        "ended",
+        "owner",
+        "raw_fields",
+        "reader",
+        "reused",
+        "sent",
+        "status",
+        "tunnel",
+        "written",
+    )
 
     def __init__(
         self,
@@ -69,19 +81,37 @@ class Exchange:
         self._connection: Connection | None = connection
         self._loop = connection.loop
         self._bodiless = bodiless
-        self._stall = clocks.start if clocks.stall is None else clocks.stall
-        self._until = self._expires = until = NEVER if clocks.until is None else clocks.until
-        if written is not None:
-            self.written = True
+        self._clocks = clocks
+        self.connected: float = connected
+        self.reused: bool = connection.served > 0
+        self._until = until = NEVER if clocks.until is None else clocks.until
+        self._expires: float = until
+        self._clock: str = "until"
+        if written is None:
+            self._start_at: float = NEVER
+        else:
             start = clocks.start
             self._start_at = at = NEVER if start is None else written + start
             if at <= until:
                 self._expires, self._clock = at, "start"
-        # Read in every exchange; a class default would cost twice as much to read.
-        self._parser = self._waiter = None
-        self.status = 0
-        self.connected: float = connected
-        self.reused: bool = connection.served > 0
+        self._error: TransportError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._parser: ResponseParser | None = None  # created for an answer off the fast path
+        self._body: bytes | None = None  # of an answer on the fast path, until it is taken
+        self.reader: object = None
+        self.owner: object = None  # keeps the transport alive with the answer: a pool is closed with its transport
+        self._for: int = _FOR_NOTHING
+        self._unread: int = 0  # bytes received since the last piece was taken, framing included
+        self._wake_at: int = 0
+        self.status: int = 0
+        self.raw_fields: bytes = b""
+        self._coded: bool = False
+        self._paused: bool = False
+        self.written: bool = written is not None
+        self.tunnel: bool = False  # the connection belongs to the tunnel once the answer has ended
+        self.sent: bool = False
+        self.answered: bool = False
+        self.ended: bool = False
         connection.served += 1
         connection.exchange = self
 
@@ -238,7 +268,8 @@ class Exchange:
         if not self._as_parsed().began:
             self.expire_at(self._start_at, "start")
         elif self._clock == "start":
-            self.run_clock(self._stall, "stall")
+            clocks = self._clocks
+            self.run_clock(clocks.start if clocks.stall is None else clocks.stall, "stall")
 
     # --- for the caller ---
 

@@ -49,7 +49,7 @@ class Request:
     max_retries: int | None = None
     response_format: str = ""
     """The requested format, if the type of the answer depends on it."""
-    unasked: tuple[str, ...] = ()
+    unasked: tuple[str, ...]
     """Fields of the body that the library added, and removes if the server refuses them."""
     as_base64: bool = False
     """Whether vectors stay base64 text, since the caller requested that format."""
@@ -57,7 +57,7 @@ class Request:
     """The decoder of the answer (a `Cast`) for a path without an endpoint."""
     texts: int = 0
     """The number of texts to be embedded; 0 if unknown."""
-    idempotency_key: str | None = None
+    idempotency_key: str | None
     """Sent as ``Idempotency-Key`` with every attempt, so that a gateway that honours it runs the request once."""
 
     def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
@@ -70,6 +70,9 @@ class Request:
         """Whether the caller named a `timeout` or a `deadline`."""
         self.hooks: Hooks | None = None
         """The caller's hooks for this call."""
+        # Read in every call: a default on the class would cost several times as much to read.
+        self.unasked = ()
+        self.idempotency_key = None
 
     @property
     def has_timeout(self) -> bool:
