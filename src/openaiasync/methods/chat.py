@@ -112,9 +112,7 @@ class ChatMethods:
         those of ``POST /chat/completions``. Without `model`, the client's default model is used. Raises `TypeError` for
         a missing or unknown parameter, before anything is sent, and `OpenAIError`.
         """
-        answer: ChatCompletion = await self._calls.run(
-            CHAT_COMPLETIONS_CREATE, _chat_parameters(messages, params)
-        )
+        answer: ChatCompletion = await self._calls.run(CHAT_COMPLETIONS_CREATE, _chat_parameters(messages, params))
         return answer
 
     @sealed
