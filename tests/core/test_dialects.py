@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +275,14 @@ def test_unknown_models(text: str, lacks: bool) -> None:
 @pytest.mark.parametrize("text", ["request too large ", "model ", "prompt ", "prompt exceeds ", "input (1 tokens "])
 def test_searching_is_linear(text: str) -> None:
     """Texts that nearly have a known wording many times cost no more than other texts of their length."""
-    for search, status in ((exceeds_limit, 429), (lacks_model, 404), (context_overflow, 400)):
-        error = {times: refusal({"error": {"message": text * times}}, status) for times in (40, 160)}
-        assert_linear(lambda times, search=search, error=error: search(error[times]), 40)  # type: ignore[misc]
+
+    def look(search: Callable[[APIError], object], status: int) -> None:
+        errors = {times: refusal({"error": {"message": text * times}}, status) for times in (40, 160)}
+        assert_linear(lambda times: search(errors[times]), 40)
+
+    look(exceeds_limit, 429)
+    look(lacks_model, 404)
+    look(context_overflow, 400)
 
 
 def test_a_long_error_costs_no_more_than_a_short_one() -> None:
@@ -283,8 +290,9 @@ def test_a_long_error_costs_no_more_than_a_short_one() -> None:
     echoed = "lorem ipsum dolor, 12 sit amet " * 2000
     long = refusal({"error": {"message": f"Bad. {echoed}", "echo": [echoed]}})
     short = refusal({"error": {"message": f"Bad. {echoed}"[:4000]}})
-    for search in (context_overflow, refuses_format, tells_limit):
-        assert cpu_seconds(lambda search=search: search(long)) < 6 * cpu_seconds(lambda search=search: search(short))  # type: ignore[misc]
+    searches: list[Callable[[APIError], object]] = [context_overflow, refuses_format, tells_limit]
+    for search in searches:
+        assert cpu_seconds(partial(search, long)) < 6 * cpu_seconds(partial(search, short))
     words = "This model's maximum context length is 100 tokens. However, your messages resulted in 120 tokens."
     found = context_overflow(refusal({"error": {"message": f"{words} {echoed}"}}))
     assert found is not None

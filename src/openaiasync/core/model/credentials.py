@@ -105,7 +105,7 @@ def _after(names: str, *, bare: bool) -> list[tuple[re.Pattern[str], str]]:
     return [*made, (re.compile(f"(?i)({names}){_BARE}"), rf"\1{HIDDEN}")] if bare else made
 
 
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+_FIRST: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}(?:PRIVATE|SECRET) KEY(?: BLOCK)?-----"
@@ -148,6 +148,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(discord(?:app)?\.com/api/webhooks/)[\w/-]++"), rf"\1{HIDDEN}"),
     (re.compile(r"(webhook\.office\.com/)[\w/@-]++"), rf"\1{HIDDEN}"),
     (re.compile(r"(api\.telegram\.org/bot)[\w:-]++"), rf"\1{HIDDEN}"),
+)
+# Rules for values after a name. Each takes as long as the search for a name, without which none of them can match.
+_NAMED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?i)({_NAMES}{_REST}>)[^<]++"), rf"\1{HIDDEN}"),  # an element of XML
     *_after(
         rf"{_NAMES}{_REST}(?:{_QUOTE}|\s(?:provided|given|used))?\]?\s{{0,3}}(?:=>|:=|==?|:|%3[AD])\s{{0,3}}{_BYTES}",
@@ -157,6 +160,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     *_after(rf"(?<=-){_NAMES}\s{{1,3}}(?!-)", bare=True),  # an option of a command
     (re.compile(rf"(?i)(passw(?:or)?d\s{{1,3}})(?=[^\s\d]{{0,64}}\d){_BARE}"), rf"\1{HIDDEN}"),
     *_after(rf"{_NAMES}\s{{1,3}}(?:(?:is|was)\s{{1,3}})?", bare=False),
+)
+_NAME = re.compile(f"(?i){_NAMES}")
+_LAST: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)(\blogin\s\S{1,64}\s(?:password|passwd)\s)\S++"), rf"\1{HIDDEN}"),  # .netrc
     (re.compile(r"(?i)(\bidentified\s(?:by|with\s\S{1,40}\sby)\s)\S++"), rf"\1{HIDDEN}"),  # SQL
     (re.compile(rf"(?<![A-Za-z0-9])(?:{_TOKENS})"), HIDDEN),
@@ -183,6 +189,8 @@ def _query(found: re.Match[str]) -> str:
 def without_credentials(text: str) -> str:
     """Return the text with ``***`` in place of passwords, tokens, keys, cookies, signatures and private keys."""
     text = _QUERY.sub(_query, text)
-    for pattern, instead in _RULES:
-        text = pattern.sub(instead, text)
+    for rules in (_FIRST, _NAMED, _LAST):
+        if rules is not _NAMED or _NAME.search(text) is not None:
+            for pattern, instead in rules:
+                text = pattern.sub(instead, text)
     return text
