@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openaiasync.core.http import server_side
 from openaiasync.core.http.server_side import RequestHead, ResponseFraming
 from openaiasync.server.http_exchange import error_response
 
@@ -132,3 +135,23 @@ def test_error_response() -> None:
     expected = b'{"error":{"message":"Too much.","type":"invalid_request_error","param":null,"code":null}}'
     assert body == expected
     assert b'"server_error"' in error_response(503, "Busy.")
+
+
+NAMES = st.sampled_from([b"x-a", b"X-A", b"x-b", b"Set-Cookie", b"connection", b"Transfer-Encoding", b"content-type"])
+VALUES = st.lists(st.sampled_from([b"a", b"close", b" ", b"\r\n", b"\n", b"\r", b"x" * 150]), max_size=3).map(b"".join)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=5))
+def test_known_lines_are_framed_as_unknown_ones(fields: list[tuple[bytes, bytes]]) -> None:
+    """Lines that are remembered from earlier responses change nothing; those with secrets are not remembered."""
+
+    def made(given: Any) -> tuple[bytes, bool] | None:
+        try:
+            framing = ResponseFraming(head(), 200, given, True, 5)
+        except RuntimeError:
+            return None
+        return framing.head, framing.keep_alive
+
+    never_kept = [(name, bytearray(value)) for name, value in fields]
+    assert made(fields) == made(fields) == made([list(field) for field in fields]) == made(never_kept)
+    assert not any(b"cookie" in name.lower() for name, _ in server_side._known_lines)

@@ -177,10 +177,13 @@ class RequestContext:
         """Respond with a whole body. Raises `ClientLeft` if the client does not take it within the send timeout."""
         self.answering = True
         self.status = status
-        length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)  # RFC 9110, 8.6
-        headers = self._response_fields((*length, *fields))
-        block: Presence | SendBlock | None = self._block  # around this, if the operation has not left it
-        if not isinstance(block, Presence) or not block.active:
+        headers = self._response_fields(fields)
+        if status != 204:  # RFC 9110, 8.6
+            headers.insert(0, (b"content-length", b"%d" % len(body)))
+        block: Presence | SendBlock
+        if self._block is not None and self._block.active:  # around this: the operation has not left it
+            block = self._block
+        else:
             block = SendBlock(self._monitor, self._limits.send_timeout)
         with block:
             try:

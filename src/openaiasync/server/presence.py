@@ -53,10 +53,12 @@ class PresenceMonitor:
         self.armed: bool = False
         """Whether a visit is due."""
 
-    def arm(self) -> None:
-        """Begin an interval, at whose end the new blocks are visited."""
-        self.armed = True
-        self.loop.call_later(_VISIT_AFTER, self._visit)
+    def expect(self, block: _Block) -> None:
+        """Visit a block if it does not end within some milliseconds."""
+        self.new.add(block)
+        if not self.armed:
+            self.armed = True
+            self.loop.call_later(_VISIT_AFTER, self._visit)
 
     def _visit(self) -> None:
         self.armed = False
@@ -101,14 +103,7 @@ class _Block:
             raise RuntimeError("requests are served in tasks")
         self._task = task
         self._cancelling = task.cancelling()
-        self._visit_soon()
-
-    def _visit_soon(self) -> None:
-        """Have the block visited if it does not end within some milliseconds."""
-        monitor = self._monitor
-        monitor.new.add(self)
-        if not monitor.armed:
-            monitor.arm()
+        monitor.expect(self)
 
     def _exit(self, kind: type[BaseException] | None) -> None:
         """Leave the block. Raises what it was ended with, unless it was also cancelled from outside."""
@@ -193,7 +188,7 @@ class Presence(_Block):
         for timer in self._timers:
             timer.cancel()
         self._sending = True
-        self._visit_soon()
+        self._monitor.expect(self)
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -259,7 +259,9 @@ _known_fields: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 _MAX_KNOWN: Final = 1024
 _LONGEST_KNOWN: Final = 200  # bytes of a line
 _OF_FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"connection", b"expect"})
-_NOT_KEPT: Final = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
+_NOT_KEPT: Final = frozenset(
+    {b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie", b"set-cookie"}
+)
 
 
 def _field_of(line: bytes) -> tuple[bytes, bytes]:
@@ -338,6 +340,20 @@ _BODYLESS: Final = frozenset({204, 304})
 _OF_RESPONSE: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
+_known_lines: Final[dict[tuple[bytes, bytes], bytes]] = {}
+
+
+def _line_of(name: bytes, value: bytes) -> bytes:
+    """Return the line of a field that is not about framing, and remember it unless it is long or may be secret."""
+    line = b"%b: %b\r\n" % (name, value)
+    clean = line.count(b"\n") == line.count(b"\r") == 1  # otherwise the response is refused
+    if clean and len(line) <= _LONGEST_KNOWN and name.lower() not in _NOT_KEPT and type(value) is bytes:
+        if len(_known_lines) >= _MAX_KNOWN:
+            _known_lines.clear()
+        _known_lines[name, value] = line
+    return line
+
+
 def status_line(status: int) -> bytes:
     """Return the status line with its CRLF."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
@@ -370,8 +386,12 @@ class ResponseFraming:
         start = _STATUS_LINES.get(status) or status_line(status)
         parts: list[bytes] = []
         for name, value in fields:
-            if name.lower() in _OF_RESPONSE:
-                lower = name.lower()
+            # Most fields of a server's responses are the same in all of them. Applications may send bytearrays.
+            line = _known_lines.get((name, value)) if type(value) is bytes else None
+            if line is not None:
+                parts.append(line)
+                continue
+            if (lower := name.lower()) in _OF_RESPONSE:
                 if lower == b"transfer-encoding":
                     continue
                 if lower == b"connection" and value.lower() == b"close":
@@ -379,7 +399,9 @@ class ResponseFraming:
                     continue
                 if lower == b"content-length":
                     self._owed = int(value)
-            parts.append(b"%b: %b\r\n" % (name, value))
+                parts.append(b"%b: %b\r\n" % (name, value))
+            else:
+                parts.append(_line_of(name, value))
         if self._owed is None and not bodyless:
             if whole is not None:
                 self._owed = whole
