@@ -29,4 +29,4 @@ class AsyncClosing:
 def refuse_second_pass(ended: bool, advice: str) -> None:
     """Raise `RuntimeError` if a stream has ended: a second loop over it would silently deliver nothing."""
     if ended:
-        raise RuntimeError(f"this stream has ended, and a stream can be read only once; {advice}")
+        raise RuntimeError(f"this stream has ended, and a stream is read once; {advice}")
