@@ -344,10 +344,15 @@ _known_lines: Final[dict[tuple[bytes, bytes], bytes]] = {}
 
 
 def _line_of(name: bytes, value: bytes) -> bytes:
-    """Return the line of a field that is not about framing, and remember it unless it is long or may be secret."""
+    """Return the line of a field. Raises `RuntimeError` for a line break in it. Most lines are remembered.
+
+    Not those that are long, may be secret, or are about framing, which have to be looked at in each response.
+    """
     line = b"%b: %b\r\n" % (name, value)
-    clean = line.count(b"\n") == line.count(b"\r") == 1  # otherwise the response is refused
-    if clean and len(line) <= _LONGEST_KNOWN and name.lower() not in _NOT_KEPT and type(value) is bytes:
+    if line.count(b"\n") != 1 or line.count(b"\r") != 1:
+        raise RuntimeError("a header field contains a line break")
+    lower = name.lower()
+    if len(line) <= _LONGEST_KNOWN and lower not in _NOT_KEPT and lower not in _OF_RESPONSE and type(value) is bytes:
         if len(_known_lines) >= _MAX_KNOWN:
             _known_lines.clear()
         _known_lines[name, value] = line
@@ -385,12 +390,17 @@ class ResponseFraming:
         self._chunked = False
         start = _STATUS_LINES.get(status) or status_line(status)
         parts: list[bytes] = []
-        for name, value in fields:
-            # Most fields of a server's responses are the same in all of them. Applications may send bytearrays.
-            line = _known_lines.get((name, value)) if type(value) is bytes else None
+        fields = list(fields)
+        known: Iterable[bytes | None]
+        try:  # most fields of a server's responses are the same in all of them
+            known = list(map(_known_lines.get, fields))
+        except TypeError:  # some applications send lists or bytearrays
+            known = [None] * len(fields)
+        for field, line in zip(fields, known, strict=True):
             if line is not None:
                 parts.append(line)
                 continue
+            name, value = field
             if (lower := name.lower()) in _OF_RESPONSE:
                 if lower == b"transfer-encoding":
                     continue
@@ -399,9 +409,7 @@ class ResponseFraming:
                     continue
                 if lower == b"content-length":
                     self._owed = int(value)
-                parts.append(b"%b: %b\r\n" % (name, value))
-            else:
-                parts.append(_line_of(name, value))
+            parts.append(_line_of(name, value))
         if self._owed is None and not bodyless:
             if whole is not None:
                 self._owed = whole
@@ -416,10 +424,7 @@ class ResponseFraming:
             parts.append(b"connection: close\r\n")
         elif request.version == "1.0":
             parts.append(b"connection: keep-alive\r\n")
-        lines = b"".join(parts)
-        if lines.count(b"\n") != len(parts) or lines.count(b"\r") != len(parts):
-            raise RuntimeError("a header field contains a line break")
-        self.head: bytes = b"%b%b%b\r\n" % (start, standard, lines)
+        self.head: bytes = b"%b%b%b\r\n" % (start, standard, b"".join(parts))
         self.keep_alive: bool = keep_alive
 
     def body(self, data: bytes, more: bool) -> bytes:
