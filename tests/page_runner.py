@@ -1,13 +1,15 @@
 """Runs the blocks of one page in order, in the current folder: `page_runner.py TASK RESULT`, two JSON files.
 
 Python blocks share their names, like the cells of a notebook, and may await at the top. What they print is noted with
-the page's line that printed it. Shell commands run one by one, each after the `export` lines above it.
+the page's line that printed it. Shell commands run one by one, each after the `export` lines above it. A block, or a
+command, that takes longer than the task's `patience` ends the process, with all tracebacks on standard error.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import faulthandler
 import inspect
 import io
 import json
@@ -81,11 +83,12 @@ def run_server(script: str) -> tuple[int, str, str]:
     return (0 if first and server.returncode == 130 else server.returncode), first + rest, errors
 
 
-def run_commands(block: dict[str, Any]) -> list[dict[str, Any]]:
+def run_commands(block: dict[str, Any], patience: float) -> list[dict[str, Any]]:
     """Run the commands of a shell block; returns status, output and errors of each."""
     exports: list[str] = []
     results: list[dict[str, Any]] = []
     for command in block["commands"]:
+        faulthandler.dump_traceback_later(patience, exit=True)
         if command.startswith("export "):
             exports.append(command)
         script = "\n".join([*(line for line in exports if line != command), command])
@@ -113,6 +116,7 @@ def main() -> None:
     results: list[Any] = []
     with asyncio.Runner() as runner:
         for block in task["blocks"]:
+            faulthandler.dump_traceback_later(task["patience"], exit=True)  # starts again with each block
             if block["file"]:
                 Path(block["file"]).write_text(block["text"] + "\n", encoding="utf-8")
                 results.append(None)
@@ -121,7 +125,7 @@ def main() -> None:
                 if results[-1]["error"] and not block["needs"]:
                     break
             else:
-                results.append(run_commands(block))
+                results.append(run_commands(block, task["patience"]))
     Path(sys.argv[2]).write_text(json.dumps(results), encoding="utf-8")
 
 

@@ -233,8 +233,14 @@ def demo_server(folder: Path) -> Iterator[str]:
             server.terminate()
 
 
-def run_page(page: str, blocks: list[Block], api: str, folder: Path, *, warnings: str = "error") -> list[str]:
-    """Run the blocks of a page in a folder; returns all that is otherwise than the page says."""
+def run_page(
+    page: str, blocks: list[Block], api: str, folder: Path, *, warnings: str = "error", patience: float = 100.0
+) -> list[str]:
+    """Run the blocks of a page in a folder; returns all that is otherwise than the page says.
+
+    Each block, or command of a shell block, may take `patience` seconds: a page has up to forty commands, whose time
+    together says nothing about any of them on a busy machine.
+    """
     programs = [one for one in blocks if one.language in ("python", *SHELLS) and not one.source]
     here = folder / "here"
     here.mkdir()
@@ -243,12 +249,11 @@ def run_page(page: str, blocks: list[Block], api: str, folder: Path, *, warnings
         {key: getattr(one, key) for key in ("language", "text", "line", "file", "needs", "commands")}
         for one in programs
     ]
-    task.write_text(json.dumps({"page": page, "blocks": described}), encoding="utf-8")
+    task.write_text(json.dumps({"page": page, "blocks": described, "patience": patience}), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("page_runner.py")), str(task), str(result)],
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
         check=False,
         cwd=here,
         env={**environment_of(api, folder), "PYTHONWARNINGS": warnings},

@@ -111,6 +111,15 @@ def wrong_with(folder: Path, *texts: str, api: str = "http://127.0.0.1:1/v1", ab
     return run_page("page.md", blocks, api, folder)
 
 
+@pytest.mark.commands
+def test_a_block_that_hangs_is_named(tmp_path: Path) -> None:
+    """The run of a page ends once a block takes too long, and the traceback names the line of the page."""
+    blocks = [Block("python", "import time", 1), Block("python", "number = 1\ntime.sleep(3600)", 10)]
+    (wrong,) = run_page("page.md", blocks, "http://127.0.0.1:1/v1", tmp_path, patience=1.0)
+    assert "Timeout" in wrong
+    assert 'File "page.md", line 11' in wrong
+
+
 def test_a_wrong_block_fails_at_its_line(tmp_path: Path) -> None:
     """Blocks share names and may await at the top; what is wrong is named with its line in the page."""
     cases: list[tuple[str, str, str]] = [
