@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from ...core.http.codings import CodingError, Inflater
 from ...core.policy.estimate import Usage
-from ...engine.body import MAX_RATIO
 from ...engine.forward import usage_in
 from ..asgi import Message, Receive
 from ..context import RequestContext
@@ -36,6 +35,7 @@ _MAX_CACHED: Final = 8 << 20  # bytes of an answer that is put into the cache
 _LONGEST_EVENT: Final = 1 << 20  # bytes after which an unfinished event is passed on
 BYTES_A_TOKEN: Final = 4  # of an answer without usage
 _MAX_STREAM: Final = 1 << 40
+_MAX_RATIO: Final = 1 << 20  # no limit: only the tail is kept, and a step of the decoder is bounded
 
 # RFC 9110, section 7.6.1, and fields that concern only the connection to this server.
 _OF_CONNECTION: Final = frozenset(
@@ -300,9 +300,8 @@ class EventBoundary:
 class AnswerTail:
     """The end of an answer that is passed on, and its usage; or all of the answer, for the cache.
 
-    A compressed answer is decoded. If that fails, or it grows as only a compression bomb does, nothing more is known of
-    it, and it is passed on all the same. `events` says whether it is an event stream, whose tokens are estimated by its
-    events.
+    A compressed answer is decoded. If that fails, nothing more is known of it. `events` says whether it is an event
+    stream, whose tokens are estimated by its events.
     """
 
     __slots__ = ("_count", "_events", "_inflater", "_parts", "_size", "_total", "_unread", "_usage", "_whole")
@@ -318,7 +317,7 @@ class AnswerTail:
         self._unread = False
         self._inflater: Inflater | None = None
         if coding:
-            self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=MAX_RATIO)
+            self._inflater = Inflater(coding, cap=_MAX_STREAM, ratio=_MAX_RATIO)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the answer."""
