@@ -235,7 +235,7 @@ def test_a_killed_shard_continues_elsewhere(api: Server, tmp_path: Path, monkeyp
     monkeypatch.setattr("openaiasync.bulk.remote_shards._SAVED", 0.2)
     store = f"file://{tmp_path / 'store'}"
     (tmp_path / "store").mkdir()
-    source, out = put(f"{store}/in.jsonl", rows(tmp_path, 400)), f"{store}/out.jsonl"
+    source, out = put(f"{store}/in.jsonl", rows(tmp_path, 1500)), f"{store}/out.jsonl"
     api.set(latency=0.02, jitter=0.9)
     words = [sys.executable, "-c", KILLED, api.base, source, out]
     for _ in range(2):
@@ -246,13 +246,14 @@ def test_a_killed_shard_continues_elsewhere(api: Server, tmp_path: Path, monkeyp
                 time.sleep(0.01)
             child.send_signal(signal.SIGKILL)
     assert len(list(scratch.iterdir())) == 1
+    api.set(latency=0)
     report = asyncio.run(shard(api, source, out, 0, 1))
     counts = api.report()
-    assert report.ok == 400
+    assert report.ok == 1500
     assert counts["paid_twice"] > 0
     assert {f"k{row}" for row in counts["paid_twice_rows"]} <= set(report.paid_twice)
     assert merge_output(out).paid_twice == report.paid_twice
-    assert keys_in(out) == [f"k{number}" for number in range(400)]
+    assert keys_in(out) == [f"k{number}" for number in range(1500)]
     assert list(scratch.iterdir()) == []
 
 
