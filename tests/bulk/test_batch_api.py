@@ -197,6 +197,30 @@ def test_rows_that_a_batch_leaves_out_are_sent_again(tmp_path: Path) -> None:
     assert keys_of(out) == [f"k{number}" for number in range(6)]
 
 
+def test_an_answer_that_only_python_reads_is_merged(tmp_path: Path) -> None:
+    """Half of a surrogate pair or NaN in one answer or error does not keep the others of its file from their rows."""
+
+    class Server(BatchServer):
+        def row(self, row: dict[str, Any]) -> dict[str, Any]:
+            made = super().row(row)
+            if row["custom_id"] != "k0":
+                made["response"]["body"] |= {"note": "cut \ud83d", "score": float("nan")}
+            return made
+
+    server = Server()
+    server.bad = {"k2"}
+    source, out = write_rows(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+
+    async def main() -> JobReport:
+        async with scripted(server) as served, Client(api_base=served.url, api_key="k") as client:
+            return await batch_job(client, source, out)
+
+    report = run(main())
+    assert (report.ok, report.failed) == (2, 1)
+    answers = [json.loads(line)["response"]["body"] for line in out.read_text().splitlines()]
+    assert (answers[1]["note"], answers[1]["score"]) == ("cut \ufffd", None)
+
+
 def test_a_failed_batch_says_why(tmp_path: Path) -> None:
     """A batch that the server fails as a whole ends the job with the server's words; it can be run again."""
     source, out = write_rows(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"

@@ -710,3 +710,20 @@ class TestResponsesWithoutTheirOutput:
                 return (await stream.get_final_response()).output_parsed.x
 
         assert play(events([BEGUN, *texts, last]), helper) == 1
+
+
+def test_half_of_a_surrogate_pair_in_other_shapes() -> None:
+    """Such events are read as any others where they have to be converted, and no error's text has it."""
+    text: Any = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "cut \ud83d"}
+    done = {"type": "response.completed", "response": {**RESPONSE, "output": [], "instructions": "cut \ud83d"}}
+    response = play(events([text, done]), lambda client: client.responses.create(model="m", input="x"), AsyncOpenAI)
+    assert (response.output_text, response.instructions) == ("cut \ud83d", "cut \ud83d")
+    whole = {"id": "c", "choices": [{"index": 0, "text": "cut \ud83d"}]}
+
+    async def streamed(client: AsyncOpenAI) -> list[str | None]:
+        stream = await client.chat.completions.create(model="m", messages=HI, stream=True)
+        return [one.choices[0].delta.content async for one in stream]
+
+    assert play(events([whole, chunk(finish="stop")]), streamed, AsyncOpenAI)[0] == "cut \ud83d"
+    with pytest.raises(APIError, match="cut \ufffd"):
+        play(json_answer({"error": {"message": "cut \ud83d"}}), streamed, AsyncOpenAI)

@@ -128,6 +128,10 @@ BYTES: dict[str, tuple[bytes, ErrorDetails]] = {
         ErrorDetails('{"error": {"code": "c", "message": ""}}', "c"),
     ),
     "nothing": (b"", ErrorDetails()),
+    "half of a surrogate pair": (
+        rb'{"error": {"message": "a \ud83d\ude00 b \ud83d \\ud83d", "code": "\uDE00", "param": NaN}}',
+        ErrorDetails("a \U0001f600 b \ufffd \\ud83d", "\ufffd"),
+    ),
 }
 
 

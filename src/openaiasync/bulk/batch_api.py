@@ -15,6 +15,8 @@ from zlib import crc32
 
 import msgspec
 
+from ..core.codec.error_body import parse_error
+from ..core.model.plain import mended_json
 from ..engine.engine import Engine
 from ..errors import BadRequestError
 from ..storage.atomic import write_file
@@ -246,8 +248,8 @@ class BatchRun:
             if not line.strip():
                 continue
             try:
-                result = _result.decode(line)
-            except ValueError as error:
+                result = _read_result(line)
+            except (ValueError, RecursionError) as error:
                 raise JobError(f"line {number + 1} of the server's file {file} is not a result: {error}") from None
             work = waiting.pop(result.custom_id, None)
             if work is not None:
@@ -272,7 +274,7 @@ class BatchRun:
             return
         stats.failed += 1
         status = None if response is None else response.status_code
-        said: Any = None if response is None else msgspec.json.decode(response.body)
+        said: Any = None if response is None else parse_error(bytes(response.body))
         inner = as_object(as_object(said).get("error"))
         error = {**inner, **as_object(result.error)}
         code = error.get("code") or error.get("type")
@@ -295,10 +297,17 @@ class BatchRun:
         write_file(self._path, msgspec.json.format(msgspec.json.encode(self._parts), indent=1))
 
 
+def _read_result(line: bytes) -> _Result:
+    try:
+        return _result.decode(line)
+    except ValueError:  # one answer must not keep the others of its file from being merged
+        return _result.decode(mended_json(line))
+
+
 def _usage(body: bytes) -> Usage | None:
     try:
         spent = _body.decode(body).usage
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if spent is None:
         return None

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from ..core.model.plain import as_list
+from ..core.model.plain import as_list, mended_json
 from ..errors import ConfigurationError
 from ..installation import install_command
 from ..storage.atomic import AtomicFile
@@ -393,7 +393,7 @@ def _flat_rows(results: list[str]) -> Iterator[dict[str, Any]]:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    value: Any = msgspec.json.decode(line)
+                    value: Any = _line_value(line)
                 except (ValueError, RecursionError) as error:
                     if not line.endswith(b"\n"):
                         return  # a running job will write the rest
@@ -401,6 +401,13 @@ def _flat_rows(results: list[str]) -> Iterator[dict[str, Any]]:
                 if not isinstance(value, dict) or "custom_id" not in value:
                     raise InputFileError(path, [LineProblem(number, "not the answer of a job's row")])
                 yield flat(cast("dict[str, Any]", value))
+
+
+def _line_value(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except ValueError:
+        return msgspec.json.decode(mended_json(line))
 
 
 def flat(line: dict[str, Any]) -> dict[str, Any]:
@@ -420,7 +427,7 @@ def flat(line: dict[str, Any]) -> dict[str, Any]:
     if isinstance(text, str) and text.lstrip()[:1] == "{":
         try:
             value = msgspec.json.decode(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return row
         row.update({name: found for name, found in value.items() if name not in row})
     return row

@@ -15,7 +15,7 @@ from ..core.http.sse import (
     is_silent,
 )
 from ..core.model.meta import Meta
-from ..core.model.plain import as_index
+from ..core.model.plain import as_index, json_of, parse_json
 from ..lazy import resolve_annotations
 from . import failures, log
 from .streams import ending_of
@@ -130,7 +130,7 @@ class _Assembly:
 
     def _note(self, data: bytes) -> None:
         """Record the output items of a response: some servers send a terminal event without them."""
-        value: Any = msgspec.json.decode(data)
+        value: Any = parse_json(data)
         kind, place = value.get("type"), as_index(value.get("output_index")) or 0
         if kind == "response.output_item.done" and isinstance(value.get("item"), dict):
             self._items[place] = value["item"]
@@ -154,17 +154,20 @@ class _Assembly:
         from ..core.codec.whole import whole_of_event
 
         try:
-            event: Any = msgspec.json.decode(data)
+            event: Any = parse_json(data)
             response: Any = event.get("response")
         except (ValueError, RecursionError, AttributeError):
             return None
         if not isinstance(response, dict):
             whole = whole_of_event(event)
-            return whole and self._decoded(msgspec.json.encode(whole))
+            return whole and self._decoded(json_of(whole))
         fields: dict[str, Any] = cast("Any", response)
-        raw = bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])["response"])
+        try:
+            raw = bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])["response"])
+        except ValueError:  # only Python's parser takes it
+            raw = json_of(fields)
         if not fields.get("output") and (output := self._output()):
-            raw = msgspec.json.encode({**fields, "output": output})
+            raw = json_of({**fields, "output": output})
         return self._decoded(raw)
 
     def _decoded(self, raw: bytes) -> Any:

@@ -13,6 +13,7 @@ from ..core.codec.decode import DecodeError
 from ..core.model.base import BaseModel, OpenModel
 from ..core.model.lenient import is_struct
 from ..core.model.meta import Meta, RequestInfo, ResponseInfo
+from ..core.model.plain import mended_json
 from ..core.policy.retry import retryable_status
 from ..errors import (
     APIConnectionError,
@@ -368,7 +369,7 @@ def refused(meta: Meta, raw: bytes, reason: str, name: str = "", kind: Any = Non
 def found_error(raw: bytes) -> dict[str, Any] | None:
     """Return the parsed body if it is an object that contains an error."""
     try:
-        body: Any = json.loads(raw)
+        body: Any = json.loads(mended_json(raw) if b"\\ud" in raw or b"\\uD" in raw else raw)
     except (ValueError, RecursionError):
         return None
     if isinstance(body, dict):

@@ -33,6 +33,7 @@ from ..core.model.base import keep_raw
 from ..core.model.closing import AsyncClosing, refuse_second_pass
 from ..core.model.headers import Headers
 from ..core.model.meta import Meta, ResponseInfo
+from ..core.model.plain import json_of, parse_json
 from ..errors import APIConnectionError, OpenAIError
 from ..lazy import json
 from ..transport.base import TransportError, TransportResponse
@@ -336,14 +337,14 @@ class AsyncStream(AsyncClosing, Generic[T]):
         """Return the chunk with non-standard names in its choices replaced by the standard ones."""
         from ..core.codec.whole import as_chunk, as_completion
 
-        fields: dict[str, Any] = msgspec.json.decode(data)
+        fields: dict[str, Any] = parse_json(data)
         if type(item).__name__ == "Completion":
-            return self._decoder.decode(msgspec.json.encode(as_completion(fields)))
+            return self._decoder.decode(json_of(as_completion(fields)))
         ending = self._ending
         whole = item.object == "chat.completion" and ending.began and not self._messages
         repeats = ending.finished or whole
         self._messages = self._messages or not repeats
-        return self._decoder.decode(msgspec.json.encode(as_chunk(fields, repeats=repeats)))
+        return self._decoder.decode(json_of(as_chunk(fields, repeats=repeats)))
 
     def _is_error(self, item: Any, name: str, data: bytes) -> bool:
         """Whether an event is an error. Two substring searches rule this out for a chunk with choices."""

@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
-import msgspec
-
 from ..core.codec.decode import DecodeError, Decoder, decoder_for
 from ..core.codec.encode import encode_json
-from ..core.codec.error_body import read_error
+from ..core.codec.error_body import parse_error, read_error
 from ..core.model.base import BaseModel, keep_raw
 from ..core.model.headers import Headers
 from ..core.model.meta import ResponseInfo
 from ..core.model.omitted import is_omitted
+from ..core.model.plain import json_of
 from ..core.model.secrets import HiddenFields
 from ..engine import failures
 from ..engine.engine import Engine
@@ -192,7 +191,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
 
     def _error_of(self, event: Any) -> APIError:
         body = event.to_dict() if isinstance(event, BaseModel) else event
-        sent: Any = self._socket.info.secrets.clean(msgspec.json.decode(encode_json(body)))
+        sent: Any = self._socket.info.secrets.clean(parse_error(json_of(body)))
         info = self._socket.info
         text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(sent))
         return APIError(text, info, body=failures.error_object(sent))

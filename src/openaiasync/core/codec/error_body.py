@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..model.plain import as_dict, is_dict, is_list
+from ..model.plain import as_dict, is_dict, is_list, mended_json
 
 __all__ = ["ErrorDetails", "parse_error", "read_error"]
 
@@ -111,7 +111,8 @@ def _text(raw: bytes) -> str:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        # Servers that cut texts send half of a surrogate pair, which the error's message must not hold.
+        return json.loads(mended_json(text) if "\\ud" in text or "\\uD" in text else text)
     except (ValueError, RecursionError):
         return text
 

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-__all__ = ["as_dict", "as_index", "as_list", "is_dict", "is_list", "parse_json", "shortened"]
+__all__ = ["as_dict", "as_index", "as_list", "is_dict", "is_list", "json_of", "mended_json", "parse_json", "shortened"]
 
 
 def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
@@ -75,3 +75,26 @@ def parse_json(data: bytes) -> Any:
         import json
 
         return json.loads(data.decode("utf-8-sig", "replace"))
+
+
+def json_of(value: Any) -> bytes:
+    """Return plain values as JSON, even those of `parse_json` that msgspec refuses: half of a surrogate pair."""
+    try:
+        return msgspec.json.encode(value)
+    except ValueError:
+        import json
+
+        return json.dumps(value).encode()
+
+
+def mended_json(text: str | bytes) -> str:
+    """Return JSON that every parser takes: half of a surrogate pair becomes U+FFFD, NaN and Infinity become null.
+
+    Python's parser accepts both, so that some servers send them; no strict parser does, and a text with half of a pair
+    cannot be printed, logged or written to a file. Raises as `parse_json`.
+    """
+    import json
+
+    plain = json.dumps(json.loads(text), ensure_ascii=False)
+    plain = plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return json.dumps(json.loads(plain, parse_constant=lambda _: None), ensure_ascii=False)
