@@ -770,3 +770,29 @@ def test_prices_are_looked_up_beside_the_event_loop(tmp_path: Path, monkeypatch:
 
     run(main())
     assert threads == [False]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_half_of_a_surrogate_pair_fails_no_job(tmp_path: Path, status: int) -> None:
+    """Servers that cut texts send it in answers and errors; lines and tables have U+FFFD in its place."""
+    source, out = write_rows(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        message = {"role": "assistant", "content": "cut \ud83d"}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        failure = {"error": {"message": "cut \ud83d", "code": "\ud83d"}}
+        body = {**CHAT, "choices": [choice]} if status == 200 else failure
+        writer.write(json_answer(body, status))
+
+    async def main() -> JobReport:
+        async with serving(script) as (_, client):
+            return await client.job(source, out)
+
+    report = run(main())
+    assert (report.ok, report.failed) == ((3, 0) if status == 200 else (0, 3))
+    found = tmp_path / ("out.jsonl" if status == 200 else "out.errors.jsonl")
+    assert [line["custom_id"] for line in lines_of(found)] == ["k0", "k1", "k2"]
+    assert "cut \ufffd" in found.read_text()
+    found.write_text(found.read_text().replace("\ufffd", "\\ud83d"))  # as other programs write it
+    assert export_results([str(found)], str(tmp_path / "out.csv")) == 3
+    assert (tmp_path / "out.csv").read_text().count("cut \ufffd") == 3

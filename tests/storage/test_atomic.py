@@ -465,3 +465,29 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_file(target, b"data")
     assert caught.value.filename == str(target)
+
+
+def test_discarding_a_write_that_fails_closes_the_file(tmp_path: Path) -> None:
+    """Another thread waits for the reader of a full pipe: it ends with an error, and leaves no descriptor."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    before = descriptors()
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    file = AtomicFile.open(pipe)
+    failures: list[OSError] = []
+
+    def write() -> None:
+        try:
+            file.write(bytes(1 << 20))
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not file._busy.locked():
+        time.sleep(0.001)
+    file.discard()
+    thread.join(5)
+    os.close(reader)
+    assert len(failures) == 1
+    assert descriptors() == before

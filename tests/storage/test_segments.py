@@ -348,3 +348,21 @@ def test_a_million_records_are_read_in_two_seconds(tmp_path: Path) -> None:
         assert store.counts[OK] == count
         store.close()
     assert best / count < 4e-6  # twice the promise: other processes share the core's caches
+
+
+def test_a_cancelled_synchronisation_is_made_again(tmp_path: Path) -> None:
+    """A cancelled job leaves one half done: with strict durability its rows count, and are copied, at the end."""
+    store = create(tmp_path)
+    store.strict = True
+    for row in range(5):
+        store.sent(row, 0)
+        store.put(row, True, line(row, True))
+    store.flush()
+    plan = store.begin_sync()
+    assert plan is not None
+    assert store.counted(OK) == 0
+    store.take_back(plan)
+    store.sync()
+    assert (store.counted(OK), store.copied) == (5, 5)
+    assert Path(paths(tmp_path)[1]).read_bytes() == b"".join(line(row, True) for row in range(5))
+    store.close()

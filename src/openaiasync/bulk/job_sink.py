@@ -13,6 +13,7 @@ from zlib import crc32
 
 import msgspec
 
+from ..core.model.plain import mended_json
 from ..errors import APIError, APIStatusError, OpenAIError
 from ..storage.atomic import write_file
 from ..storage.disk import this_host
@@ -246,7 +247,11 @@ class JobSink:
         if plan is None:
             return
         if self._durability != "none":
-            await in_thread(lambda: self.store.run_sync(plan))
+            try:
+                await in_thread(lambda: self.store.run_sync(plan))
+            except asyncio.CancelledError:  # the rows have ended; `close` synchronises the rest
+                self.store.take_back(plan)
+                raise
         self.store.end_sync(plan)
 
     async def _save_status(self) -> None:
@@ -408,7 +413,7 @@ def _json_of(outcome: Outcome) -> bytes:
             pass  # events instead of a whole answer, or numbers that JSON does not allow (NaN, Infinity)
         else:
             return body
-    return str(outcome.answer.to_json(indent=None)).encode()
+    return mended_json(str(outcome.answer.to_json(indent=None))).encode()
 
 
 def _plain(value: Any) -> Any:

@@ -103,10 +103,12 @@ class AtomicFile:
     @contextlib.contextmanager
     def _working(self) -> Generator[None, None, None]:
         """Keep `discard` in another thread from closing the descriptor that this one uses."""
-        with self._busy:
-            yield
-        if self._discarding:
-            self.discard()
+        try:
+            with self._busy:
+                yield
+        finally:
+            if self._discarding:
+                self.discard()
 
     def _wait(self, descriptor: int) -> None:
         if self._abandoned.is_set():

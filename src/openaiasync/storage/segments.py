@@ -73,6 +73,7 @@ class SyncPlan(NamedTuple):
     errors: int
     removable: list[int]
     unsynced: dict[int, int]
+    dirty: set[int]
 
 
 class _LineTable:
@@ -617,8 +618,8 @@ class SegmentStore:
         """Return what must be synchronised; `None` if nothing was written. Follow with `run_sync`, then `end_sync`."""
         if not self._dirty:
             return None
-        files = [self._file(number) for number in sorted(self._dirty, reverse=True)]
-        self._dirty.clear()
+        dirty, self._dirty = self._dirty, set()
+        files = [self._file(number) for number in sorted(dirty, reverse=True)]
         errors = self._files.get(_ERRORS)
         removable, self._removable = self._removable, []
         return SyncPlan(
@@ -628,7 +629,13 @@ class SegmentStore:
             0 if errors is None else errors.size,
             removable,
             dict(self._unsynced),
+            dirty,
         )
+
+    def take_back(self, plan: SyncPlan) -> None:
+        """Make a synchronisation that was cancelled part of the next: its rows would never count as durable."""
+        self._dirty |= plan.dirty
+        self._removable = plan.removable + self._removable
 
     @staticmethod
     def run_sync(plan: SyncPlan) -> None:
