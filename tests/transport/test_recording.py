@@ -505,3 +505,32 @@ def test_what_comes_after_the_last_event_is_not_waited_for(tmp_path: Path) -> No
     run(main())
     assert len(lines_of(path)[1]["response"]["pieces"]) == 3
     assert "broken" not in lines_of(path)[1]["response"]
+
+
+def test_quoted_secrets_are_found_in_linear_time() -> None:
+    """A body of backslashes, which marks of quotation begin with, takes no longer than any other."""
+
+    def work(size: int) -> None:
+        marks = "\\" * size
+        Scrubber().text(f'{marks}"password{marks}":{marks}"{marks}')
+        Scrubber().text(
+            "x".join(f'{marks[:n]}"password{marks[:n]}":{marks[:n]}"' for n in range(int(size**0.5), 0, -1))
+        )
+
+    assert_linear(work, 4_000)
+
+
+def test_a_stream_that_is_left_after_a_deep_event_is_recorded(tmp_path: Path) -> None:
+    """Leaving a stream looks at its last event, which may be nested too deeply to be read."""
+    path = tmp_path / "deep.jsonl"
+
+    async def act(client: AsyncOpenAI) -> str:
+        async with await client.chat.completions.create(messages=HI, model="m", stream=True) as stream:
+            async for event in stream:
+                return event.choices[0].delta.content or ""
+        return "nothing"
+
+    deep = b'data: {"a": ' + b"[" * 50_000 + b"\n\n"
+    events = [chunk("It"), deep, chunk(" scatters")]
+    assert record(path, {CHAT: FakeAnswer(events=events, done=False, cut_after=2, hang=True)}, act) == "It"
+    assert len(lines_of(path)) == 2

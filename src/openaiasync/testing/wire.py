@@ -69,12 +69,12 @@ class Peer:
             return request._replace(body=await self.reader.readexactly(int(length)))
         if request.field("transfer-encoding") is None:
             return request
-        body = b""
+        pieces: list[bytes] = []
         while size := int(await self.reader.readuntil(b"\r\n"), 16):
-            body += await self.reader.readexactly(size)
+            pieces.append(await self.reader.readexactly(size))
             await self.reader.readexactly(2)
         await self.reader.readexactly(2)
-        return request._replace(body=body)
+        return request._replace(body=b"".join(pieces))
 
     async def send(self, *parts: bytes, pause: float = 0.005) -> None:
         """Send the parts in separate writes, `pause` seconds apart."""

@@ -209,11 +209,7 @@ class _RecordedResponse:
         return body
 
     def take(self) -> bytes | None:
-        body = self._inner.take()
-        if body is not None:
-            self._note(body)
-            self._end()
-        return body
+        return None  # `read` may record it in a thread
 
     def abort(self) -> None:
         self._inner.abort()
@@ -225,8 +221,8 @@ class _RecordedResponse:
             self._arrived.append((self._loop.time() - self._began, piece))
 
     async def _ends(self) -> None:
-        """Record the complete response; a large one in a thread, because scrubbing takes time."""
-        if self._size < _LARGE:
+        """Record the complete response; one that is or may be large in a thread, because scrubbing takes time."""
+        if self._size < _LARGE and not Headers(self.raw_fields).get("content-encoding"):
             self._end()
         else:
             await in_thread_to_its_end(self._end)
@@ -331,7 +327,7 @@ def _is_last(piece: bytes) -> bool:
         name, data = (event.event, event.data) if isinstance(event, Event) else ("", event)
         try:
             ending.feed(_typed.decode(data), name)
-        except ValueError:
+        except (ValueError, RecursionError):
             ending.feed_name(name)
         if is_done(event) or ending.complete:
             return True

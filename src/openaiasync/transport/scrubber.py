@@ -48,7 +48,9 @@ _NAME_MARKS: Final = ("auth", "key", "pass", "secret", "token", "cookie")
 _SECRET_KEY: Final = re.compile(f"(?i)(?:{_NAMES})")
 # The same names in JSON as text, and in JSON that is quoted inside other JSON (the arguments of a tool call).
 _PLAIN_PAIR: Final = re.compile(rf'(?i)("(?:{_NAMES})"\s*:\s*)"(?:\\.|[^"\\])*+"')
-_QUOTED_PAIR: Final = re.compile(rf'(?i)(?<!\\)(\\+")({_NAMES})\1(\s*:\s*)\1.*?\1')
+# Up to six levels deep: a level's marks are compared at each place of a value, which without this limit takes quadratic
+# time.
+_QUOTED_PAIR: Final = re.compile(rf'(?i)(?<!\\)(\\{{1,63}}")({_NAMES})\1(\s*:\s*)\1.*?\1')
 
 # Fields of a response that describe its connection, or tell browsers where to send reports.
 _DROPPED: Final = frozenset(
