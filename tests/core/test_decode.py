@@ -101,6 +101,10 @@ def test_strict_and_lenient_give_the_same_for_what_keeps_to_the_description() ->
         (b'{"id":NaN,"choices":[]}', lambda c: math.isnan(c.id)),
         (b'\xef\xbb\xbf{"id":"i","choices":[]}', lambda c: c.id == "i"),
         (b'{"id":"i","choices":[],"labels":{"x":1e999}}', lambda c: c.labels == {"x": math.inf}),
+        (
+            b'{"id":"i","choices":[{"index":"1","score":1%b},{"index":2,"score":-1%b}]}' % (b"0" * 400, b"0" * 400),
+            lambda c: [one.score for one in c.choices] == [math.inf, -math.inf],
+        ),
         (b'{"id":"i","choices":[],"to_dict":1}', lambda c: c.to_dict()["to_dict"] == 1),
         (b'{"id":"i","choices":[],"_raw":1,"_meta":2}', lambda c: c.extra == {"_raw": 1, "_meta": 2}),
     ],

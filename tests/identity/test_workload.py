@@ -286,6 +286,12 @@ LIES: dict[str, tuple[bytes, type[APIError], str]] = {
     "no life": (json_answer({"access_token": SUBJECT}), openaiasync.APIResponseValidationError, "access_token"),
     "no number": (json_answer(token_of(1, "soon")), openaiasync.APIResponseValidationError, "access_token"),
     "endless life": (json_answer(token_of(1, float("inf"))), openaiasync.APIResponseValidationError, "access_token"),
+    "too long a life": (json_answer(token_of(1, 10**400)), openaiasync.APIResponseValidationError, "access_token"),
+    "half of a surrogate pair": (
+        json_answer({"error": "invalid_grant", "error_description": "no \ud800"}, 400),
+        OAuthError,
+        "no \ufffd",
+    ),
     "dead already": (json_answer(token_of(1, 0)), openaiasync.APIResponseValidationError, "access_token"),
     "a page": (json_answer("<html>"), openaiasync.APIResponseValidationError, "access_token"),
     "nothing": (json_answer(None), openaiasync.APIResponseValidationError, "access_token"),

@@ -121,6 +121,7 @@ class TestParse:
         cases = [
             (response("completed", [message("no JSON")]), openaiasync.StructuredOutputError, "no JSON"),
             (response("completed", [function_call("{")]), openaiasync.StructuredOutputError, ""),
+            (response("completed", [function_call('{"x": ' + "[" * 5_000)]), openaiasync.StructuredOutputError, ""),
             (response("incomplete", [message('{"x')], **cut), openaiasync.LengthFinishReasonError, '{"x'),
             (response("incomplete", [message('{"x')], **held), openaiasync.ContentFilterFinishReasonError, '{"x'),
         ]

@@ -12,6 +12,7 @@ import openaiasync
 from conftest import run
 from faults.invariants import error_faults
 from openaiasync import ReconnectingEvent, ReconnectingOverrides, WebSocketConnectionClosedError
+from openaiasync.realtime.reconnect import ReconnectPolicy
 from realtime.loopback import CREATED, KEY, Loopback, loopback, say
 from realtime.test_dial import refusing
 
@@ -56,6 +57,13 @@ class TestAgain:
         run(main())
         assert [(event.attempt, event.max_attempts, event.close_code) for event in told] == [(1, 5, code), (2, 5, code)]
         assert 0.00075 <= told[0].delay <= 0.001 < 0.0015 <= told[1].delay <= 0.002
+
+    def test_a_day_without_the_server(self) -> None:
+        """The delay stays the largest one, however many attempts there were."""
+        policy = ReconnectPolicy(lambda event: None, 20_000, 0.5, 8.0, {}, {}, attempts=10_000)
+        delay = run(policy.next(1006))
+        assert delay is not None
+        assert 6.0 <= delay <= 8.0
 
     def test_the_caller_may_change_it(self) -> None:
         """Other parameters and fields from then on; the function may be asynchronous; no `repr` shows the fields."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from ..core.codec.encode import encode_json
 from ..core.codec.endpoint import Endpoint, Request
+from ..core.codec.error_body import parse_error
 from ..core.model.meta import Meta, RequestInfo
 from ..core.model.plain import parse_json
 from ..engine import failures
@@ -137,11 +138,7 @@ def _refused(error: APIStatusError) -> OpenAIError:
     """Return `OAuthError` for 400, 401 and 403, which mean that the token is not accepted, else the error itself."""
     if error.status_code not in (400, 401, 403):
         return error
-    try:
-        body: Any = parse_json(error.response.content)
-    except (ValueError, RecursionError):
-        body = None
-    failure = OAuthError(response=error.response, body=body)
+    failure = OAuthError(response=error.response, body=parse_error(error.response.content))
     failure.meta, failure.tries, failure.elapsed = error.meta, error.tries, error.elapsed
     return failure
 
@@ -159,7 +156,7 @@ def _read(raw: bytes) -> tuple[Secret | None, float | None]:
     numeric = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     return (
         Secret(token) if isinstance(token, str) and token else None,
-        float(seconds) if numeric and 0 < seconds < math.inf else None,
+        float(seconds) if numeric and 0 < seconds <= sys.float_info.max else None,
     )
 
 

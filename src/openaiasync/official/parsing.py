@@ -184,9 +184,10 @@ class ParseSpec:
         shape = _arguments_shape(function)
         try:
             return msgspec.json.decode(text) if shape is None else shape.decode(text)
-        except ValueError as error:
-            message = f"The arguments of {name} cannot be used: {error}"
-            _raise_unparseable(message, error, answer() if callable(answer) else answer)
+        except (ValueError, RecursionError) as error:  # also a model that repeats itself: [[[[…
+            problem = error if isinstance(error, ValueError) else ValueError("they are nested too deeply")
+            message = f"The arguments of {name} cannot be used: {problem}"
+            _raise_unparseable(message, problem, answer() if callable(answer) else answer)
 
     def knows(self, name: Any) -> bool:
         """Return whether calls of this function are parsed."""

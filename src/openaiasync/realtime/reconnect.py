@@ -30,6 +30,7 @@ __all__ = [
 RECOVERABLE_CLOSES: frozenset[int] = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1015})
 """Close codes without a fault of this client: going away, none, lost, server error, restart, busy, TLS."""
 
+_MOST_DOUBLINGS = 64  # of the delay: a float cannot take the thousandth, after hours without the server
 _NOBODY = frozenset({1000, 1001, 1005, 1006, 1015})
 
 
@@ -161,7 +162,8 @@ class ReconnectPolicy:
         if self.ask is None or self.attempts >= self.max_retries:
             return None
         self.attempts += 1
-        delay: float = min(self.initial_delay * 2 ** (self.attempts - 1), self.max_delay) * (0.75 + random.random() / 4)
+        doublings = min(self.attempts - 1, _MOST_DOUBLINGS)
+        delay: float = min(self.initial_delay * 2**doublings, self.max_delay) * (0.75 + random.random() / 4)
         event = ReconnectingEvent(
             self.attempts, self.max_retries, delay, close_code, self.extra_query, self.extra_headers
         )

@@ -8,6 +8,7 @@ values are used unchanged.
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ def _make(kind: Any) -> Builder | None:
     if items := _arguments(members, list, 0):
         parts[list] = _list_builder(items)
     if float in members and int not in members:
-        parts[int] = float
+        parts[int] = _as_float
     if str not in members and not any(typing.get_origin(member) is typing.Literal for member in members):
         if float in members:
             parts[str] = _number_or_text
@@ -119,6 +120,14 @@ def _list_builder(items: Any) -> Builder | None:
 def _map_builder(values: Any) -> Builder | None:
     build = builder_for(values)
     return None if build is None else lambda items: {name: build(value) for name, value in items.items()}
+
+
+def _as_float(value: int) -> float:
+    """Return a number that was sent without a fraction; one that is too large is infinite, as ``1e999`` is."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _integer_or_text(value: str) -> int | str:
