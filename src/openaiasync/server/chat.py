@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -362,6 +362,12 @@ class ChoiceWriter:
     def end(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Note that the handler has ended, and yield the deltas held back."""
         yield from self._held_back()
+        self.close()
+
+    def close(self) -> None:
+        """Note that the handler has ended, for the whole message. Idempotent."""
+        for _ in self._held_back():
+            pass
         if not self.finish:
             self.finish = "tool_calls" if self.calls else "stop"
 
@@ -429,10 +435,8 @@ class ChatAnswer:
             return self._fill(handler, self.choices[0])
         return run_together(self._fill(handler, choice) for choice in self.choices)
 
-    async def _fill(self, handler: RegisteredHandler, choice: ChoiceWriter) -> None:
-        await for_each_result(handler, ChatRequest(self._body, self._context, choice.index), choice.take)
-        for _ in choice.end():
-            pass
+    def _fill(self, handler: RegisteredHandler, choice: ChoiceWriter) -> Coroutine[Any, Any, None]:
+        return for_each_result(handler, ChatRequest(self._body, self._context, choice.index), choice.take)
 
     async def events(self, handler: RegisteredHandler, on_complete: Callable[[], None]) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events; `on_complete` is called before the last one."""
@@ -507,7 +511,9 @@ class ChatAnswer:
         return usage_of(prompt, completion, reasoning, cached)
 
     def completion(self) -> dict[str, Any]:
-        """Return the whole answer."""
+        """Return the whole answer, once the handler has ended."""
+        for choice in self.choices:
+            choice.close()
         completion = {**self._frame, "object": "chat.completion", "choices": [one.choice() for one in self.choices]}
         completion["usage"] = self.usage()
         if self._body.get("metadata") is not None or self._body.get("store"):
