@@ -17,7 +17,6 @@ import asyncio
 import http.client
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -108,7 +107,7 @@ def through(command: list[str], port: int, source: Path, sent: bytes) -> float:
                     time.sleep(0.2)
                 asyncio.run(ask(port, requests, sent))
             finally:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 process.wait()
             totals.append(counted(out))
     return (totals[1] - totals[0]) / MANY
