@@ -44,8 +44,7 @@ def outcome(endpoint: Endpoint, params: dict[str, Any], stream: bool | None) -> 
         made = endpoint.request(params, stream=stream)
     except (TypeError, ValueError) as error:
         return type(error), str(error)
-    names = {*vars(made), "as_base64", "max_retries", "response_format"} - {"endpoint", "timeout", "deadline"}
-    return {name: getattr(made, name) for name in names}
+    return {name: getattr(made, name) for name in made.__struct_fields__ if name != "endpoint"}
 
 
 @given(

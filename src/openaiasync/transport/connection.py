@@ -93,7 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is None:
             self.drop()  # no request was sent
         else:
-            exchange.feed(bytes(self._view[:nbytes]))
+            exchange.feed(self._view[:nbytes].tobytes())
 
     def eof_received(self) -> None:
         exchange = self.current()

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, unquote
 
+import msgspec
+
 from ...lazy import resolve_annotations
 from ..model.omitted import is_omitted
 from ..model.secrets import redacted
@@ -33,23 +35,33 @@ _GIVEN = frozenset({str, list, dict})
 _UNSAFE_SEGMENTS = frozenset({"", ".", ".."})
 _TEMPLATE = r"\{(\w+)\}"
 
-_UNSET: Any = object()
+_UNSET: Any = msgspec.UNSET
 
 
-class Request:
+class Request(msgspec.Struct, eq=False, weakref=True):
     """One request of an operation as a value, independent of the way it is sent.
 
     `path` is relative to the API's base and holds the query; `body` is JSON bytes, a multipart value, or `None`.
     `headers` are the caller's extra header fields; an omitted value removes a default field.
+
+    (A Struct, since one is made for every call: its constructor is not a Python function.)
     """
 
-    # Attributes that only some callers set have their defaults here, at no cost to other requests.
+    endpoint: Endpoint
+    path: str
+    body: Any = None
+    stream: bool = False
+    headers: Mapping[str, Any] | None = None
+    has_clocks: bool = False
+    """Whether the caller named a `timeout` or a `deadline`."""
+    hooks: Hooks | None = None
+    """The caller's hooks for this call."""
     timeout: Any = _UNSET
     deadline: Any = _UNSET
     max_retries: int | None = None
     response_format: str = ""
     """The requested format, if the type of the answer depends on it."""
-    unasked: tuple[str, ...]
+    unasked: tuple[str, ...] = ()
     """Fields of the body that the library added, and removes if the server refuses them."""
     as_base64: bool = False
     """Whether vectors stay base64 text, since the caller requested that format."""
@@ -57,22 +69,8 @@ class Request:
     """The decoder of the answer (a `Cast`) for a path without an endpoint."""
     texts: int = 0
     """The number of texts to be embedded; 0 if unknown."""
-    idempotency_key: str | None
+    idempotency_key: str | None = None
     """Sent as ``Idempotency-Key`` with every attempt, so that a gateway that honours it runs the request once."""
-
-    def __init__(self, endpoint: Endpoint, path: str, body: Any = None, stream: bool = False) -> None:
-        self.endpoint: Endpoint = endpoint
-        self.path: str = path
-        self.body: Any = body
-        self.stream: bool = stream
-        self.headers: Mapping[str, Any] | None = None
-        self.has_clocks: bool = False
-        """Whether the caller named a `timeout` or a `deadline`."""
-        self.hooks: Hooks | None = None
-        """The caller's hooks for this call."""
-        # Read in every call: a default on the class would cost several times as much to read.
-        self.unasked = ()
-        self.idempotency_key = None
 
     @property
     def has_timeout(self) -> bool:
