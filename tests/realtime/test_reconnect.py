@@ -13,6 +13,7 @@ from conftest import run
 from faults.invariants import error_faults
 from openaiasync import ReconnectingEvent, ReconnectingOverrides, WebSocketConnectionClosedError
 from openaiasync.realtime.reconnect import ReconnectPolicy
+from openaiasync.realtime.socket import Socket
 from realtime.loopback import CREATED, KEY, Loopback, loopback, say
 from realtime.test_dial import refusing
 
@@ -205,6 +206,38 @@ class TestNoMore:
             assert (error.unsent_frames, error.unsent_messages, error.close_code) == (["one", b"\xff"], ["one"], 1011)
 
         run(main())
+
+    @pytest.mark.parametrize("tries", [1, 2])
+    def test_messages_whose_sending_fails_while_reconnecting(
+        self, tries: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """They are not sent again, since they may have arrived: the error at the end has them, or else the log."""
+        sent: list[str | bytes] = []
+
+        async def send(socket: Socket, data: str | bytes) -> None:
+            sent.append(data)
+            raise WebSocketConnectionClosedError("lost", unsent_messages=[data])
+
+        async def main() -> list[str]:
+            async with loopback(ending(1011)) as server, server.client() as client:
+
+                async def told(event: ReconnectingEvent) -> None:
+                    if event.attempt == 1:
+                        await connection.send_raw("one")
+
+                connecting = client.realtime.connect(on_reconnecting=told, max_retries=tries, **QUICK)
+                async with connecting as connection:
+                    monkeypatch.setattr(Socket, "send", send)
+                    return [str(event.type) async for event in connection]
+
+        if tries == 1:
+            with pytest.raises(WebSocketConnectionClosedError, match="1 messages were not sent") as caught:
+                run(main())
+            assert caught.value.unsent_frames == ["one"]
+        else:
+            assert run(main()) == ["session.created"] * 2
+            assert "1 of them may not have arrived" in caplog.text
+        assert sent == ["one"]
 
     @pytest.mark.parametrize("how", ["close", "cancel", "aclose"])
     def test_leaving_while_it_waits(self, how: str) -> None:

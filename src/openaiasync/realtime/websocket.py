@@ -117,6 +117,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
         self._call = call
         self._plan = plan
         self._queue = queue
+        self._lost: list[str | bytes] = []  # taken from the queue, but their sending failed
         self._handlers = Handlers()
         self._order = asyncio.Lock()
         self._reconnecting = False
@@ -229,7 +230,8 @@ class WebSocketConnection(_Listening, Generic[Event]):
 
     def _over(self, ended: OpenAIError) -> None:
         """End the iteration, without an error if either side closed it normally and no message is unsent."""
-        unsent = self._queue.drain()
+        unsent = [*self._lost, *self._queue.drain()]
+        self._lost.clear()
         if unsent:
             code = getattr(ended, "close_code", 1006)
             message = f"{ended}; {len(unsent)} messages were not sent"
@@ -260,18 +262,26 @@ class WebSocketConnection(_Listening, Generic[Event]):
                     pass
                 try:
                     if await self._connect_again():
+                        self._note_lost()
                         return True
                 except OpenAIError as error:
                     if not error.retryable:
                         raise
+                    self._lost += getattr(error, "unsent_frames", ())  # may have arrived, and are not sent again
             if not self._closed and self._socket.dropped.is_set():
                 raise ClientClosedError("the client was closed while a WebSocket was reconnecting")
             return False
         finally:
             self._reconnecting = False
 
+    def _note_lost(self) -> None:
+        """Log messages whose sending failed while reconnecting; no error follows in which they could be."""
+        if self._lost:
+            logger.warning("WebSocket lost while messages were sent: %d of them may not have arrived", len(self._lost))
+            self._lost.clear()
+
     async def _connect_again(self) -> bool:
-        plan = self._plan
+        plan, before = self._plan, self._socket
         socket = Socket(await dial(self._calls, self._call, plan.extra_query, plan.extra_headers), self._calls)
         try:
             await socket.watch()
@@ -285,6 +295,7 @@ class WebSocketConnection(_Listening, Generic[Event]):
                 self._reconnecting = False  # nothing is awaited between the last message and this
         except BaseException:
             socket.abandon()
+            self._socket = before  # an abandoned socket would look as if the client had been closed
             raise
         return True
 
