@@ -796,3 +796,31 @@ def test_half_of_a_surrogate_pair_fails_no_job(tmp_path: Path, status: int) -> N
     found.write_text(found.read_text().replace("\ufffd", "\\ud83d"))  # as other programs write it
     assert export_results([str(found)], str(tmp_path / "out.csv")) == 3
     assert (tmp_path / "out.csv").read_text().count("cut \ufffd") == 3
+
+
+def test_a_job_that_is_cancelled_while_it_opens_can_be_called_again(tmp_path: Path, monkeypatch: Any) -> None:
+    """Its files are closed and unlocked at once, even while its exception is kept."""
+    source, out = write_rows(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+    opens, opening_now, go = Job._open, threading.Event(), threading.Event()
+
+    def opening(job: Job) -> Any:
+        opening_now.set()
+        assert go.wait(10)
+        return opens(job)
+
+    async def main() -> None:
+        async with serving() as (_, client):
+            monkeypatch.setattr(Job, "_open", opening)
+            task = asyncio.ensure_future(client.job(source, out))
+            while not opening_now.is_set():
+                await asyncio.sleep(0)
+            task.cancel()
+            go.set()
+            try:
+                await task
+            except asyncio.CancelledError:
+                assert (await client.job(source, out)).ok == 3
+            else:
+                raise AssertionError("the job was not cancelled")
+
+    run(main())

@@ -28,7 +28,7 @@ from ..installation import install_command
 from ..storage.atomic import write_file
 from ..storage.disk import FileInUseError, this_host
 from ..storage.segments import FAILED, OK, SegmentStore
-from ..storage.threads import in_thread, in_thread_to_its_end
+from ..storage.threads import in_thread, in_thread_to_its_end, open_in_thread
 from .batch_api import BatchRun
 from .batch_file import (
     BatchLine,
@@ -251,7 +251,7 @@ class Job:
             await in_thread_to_its_end(remote.discard)
 
     async def _run_here(self) -> JobReport:
-        record, store = await in_thread_to_its_end(self._open)
+        record, store = await open_in_thread(self._open, lambda opened: opened[1].close())
         try:
             sending = self._send(record, store)
             return await (sending if self._remote is None else self._remote.run(sending, self._window))

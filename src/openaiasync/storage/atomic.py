@@ -23,7 +23,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator
 
 from .disk import LockedFile, StrPath, open_flags, try_lock, write_all
-from .threads import in_thread_to_its_end
+from .threads import in_thread_to_its_end, open_in_thread
 
 __all__ = ["AtomicFile", "StrPath", "write_file", "write_pieces", "write_whole"]
 
@@ -257,22 +257,9 @@ async def write_whole(path: StrPath, data: bytes) -> None:
 async def _opened(path: StrPath) -> AtomicFile:
     """Open the file in a thread. If the caller is cancelled meanwhile, no file is left behind."""
     left = threading.Event()
-    made: list[AtomicFile] = []
-
-    def opened() -> AtomicFile:
-        file = AtomicFile.open(path, abandoned=left.is_set)
-        made.append(file)
-        if left.is_set():
-            file.discard()
-        return file
-
-    try:
-        return await in_thread_to_its_end(opened, left.set)
-    except BaseException:
-        left.set()
-        for file in made:
-            file.discard()
-        raise
+    return await open_in_thread(
+        lambda: AtomicFile.open(path, abandoned=left.is_set), lambda file: file.discard(), left.set
+    )
 
 
 # -------------------------------------------------------------------------------------------------- the target

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-__all__ = ["in_thread", "in_thread_to_its_end", "run_in_thread"]
+__all__ = ["in_thread", "in_thread_to_its_end", "open_in_thread", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -140,4 +140,30 @@ async def in_thread_to_its_end(function: Callable[[], T], leave: Callable[[], ob
         if leave is not None:
             leave()
         await asyncio.wait({done}, timeout=_GRACE)
+        raise
+
+
+async def open_in_thread(
+    function: Callable[[], T], close: Callable[[T], object], leave: Callable[[], object] | None = None
+) -> T:
+    """Return what a function opens in a thread. If the caller is cancelled meanwhile, it is closed.
+
+    `leave` is as in `in_thread_to_its_end`. `close` must be idempotent and may be called in the thread.
+    """
+    left = threading.Event()
+    made: list[T] = []
+
+    def opened() -> T:
+        found = function()
+        made.append(found)
+        if left.is_set():
+            close(found)
+        return found
+
+    try:
+        return await in_thread_to_its_end(opened, leave)
+    except BaseException:
+        left.set()
+        for found in made:
+            close(found)
         raise
