@@ -118,7 +118,8 @@ class TestReading:
         """Text by the character set that the server named; pieces never cut a character."""
         assert binary("é€".encode(), "text/plain").text == "é€"
         assert binary("é".encode("latin-1"), 'text/plain; charset="ISO-8859-1"').text == "é"
-        assert binary(b"\xff", "text/plain; charset=nonsense").text == "\ufffd"
+        for name in ("nonsense", "hex", "undefined", "idna", "rot13"):
+            assert binary(b"\xff", f"text/plain; charset={name}").text == "\ufffd"
         assert binary(b'{"a": 1}').json() == {"a": 1}
         assert list(binary("é€x".encode()).iter_text(1)) == ["é", "€", "x"]
         assert list(binary(b"a\r\nb\nc").iter_lines()) == ["a", "b", "c"]

@@ -80,8 +80,9 @@ class BinaryAnswer:
         """The character set that the server named, if Python knows it, else UTF-8."""
         _, _, rest = self.meta.headers.get("content-type", "").lower().partition("charset=")
         name = rest.partition(";")[0].strip(' "')
-        with contextlib.suppress(LookupError):
-            return codecs.lookup(name).name if name else "utf-8"
+        with contextlib.suppress(LookupError, UnicodeError):
+            b"\xff".decode(name or "utf-8", "replace")  # Python also knows codecs that are not for texts: "hex", "idna"
+            return codecs.lookup(name or "utf-8").name
         return "utf-8"
 
     @property
