@@ -684,3 +684,24 @@ def test_options_of_a_run_are_checked_before_it() -> None:
             client.map(["a"], **options)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="limits must be a Limits"):
         client.map(["a"], limits=5)  # type: ignore[call-overload]
+
+
+def test_answers_that_json_hardly_carries_end_no_run() -> None:
+    """Half of a surrogate pair is asked about with U+FFFD in its place; impossible counts of tokens are no usage."""
+    asked: list[Any] = []
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        asked.append(seen.json()["messages"])
+        text = "cut \ud83d" if len(asked) == 1 else '{"x": 1}'
+        writer.write(json_answer(said(text, usage={"prompt_tokens": 10**400, "completion_tokens": 1})))
+
+    @dataclass
+    class Point:
+        x: int
+
+    async def test(server: Scripted, client: Client) -> None:
+        (row,) = await client.map(["a"], into=Point)
+        assert (row.parsed, row.usage) == (Point(1), None)
+
+    served(test, script)
+    assert asked[1][-2] == {"role": "assistant", "content": "cut \ufffd"}

@@ -17,6 +17,7 @@ import msgspec
 
 from ..core.codec.error_body import parse_error
 from ..core.model.plain import mended_json
+from ..core.policy.estimate import MOST_TOKENS
 from ..engine.engine import Engine
 from ..errors import BadRequestError
 from ..storage.atomic import write_file
@@ -311,4 +312,5 @@ def _usage(body: bytes) -> Usage | None:
         return None
     if spent is None:
         return None
-    return Usage(spent.prompt_tokens or spent.input_tokens, spent.completion_tokens or spent.output_tokens)
+    usage = Usage(spent.prompt_tokens or spent.input_tokens, spent.completion_tokens or spent.output_tokens)
+    return usage if all(0 <= count <= MOST_TOKENS for count in usage) else None

@@ -13,7 +13,7 @@ import msgspec
 
 from ..core.codec.dialects import refuses_format
 from ..core.codec.endpoint import Request
-from ..core.model.plain import is_dict
+from ..core.model.plain import is_dict, json_of, mended_json
 from ..core.schema.structured import Shape, ShapeError, repair_message, shape_of
 from ..errors import (
     APIError,
@@ -111,7 +111,7 @@ class Into:
         prompt: Any = body.get(name)
         messages: list[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt or ())
         body[name] = [*messages, {"role": "assistant", "content": text}, repair_message(error)]
-        request.body = msgspec.json.encode(body)
+        request.body = mended_json(json_of(body)).encode()  # the answer may have half of a surrogate pair
 
     def refused(self, work: Work, error: OpenAIError) -> bool:
         """Return whether the server refuses the schema's form and the request was changed to the next one."""

@@ -462,5 +462,8 @@ def _floats(vector: Any) -> list[float] | None:
 
     if not isinstance(vector, str):
         return None
-    raw = base64.b64decode(vector)
+    try:
+        raw = base64.b64decode(vector)
+    except ValueError:
+        return None
     return list(struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4]))

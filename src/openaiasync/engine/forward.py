@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..core.codec.endpoint import Endpoint
-from ..core.policy.estimate import Usage
+from ..core.policy.estimate import MOST_TOKENS, Usage
 from ..transport.base import TransportError, TransportResponse
 from .call import Call
 
@@ -22,7 +22,6 @@ __all__ = ["ForwardedResponse", "forward", "forwarding_endpoint", "usage_in", "u
 _NAME = b'"usage"'
 _LONGEST_USAGE = 8 * 1024  # bytes of a usage object that is read
 _MOST_DAMAGED = 100  # objects that are not JSON, after which the search ends: each costs the time of a long one
-_MOST_TOKENS = 10**9  # a larger count is nonsense
 _decode_at = json.JSONDecoder().raw_decode
 
 
@@ -107,7 +106,7 @@ def _usage_of(counts: _Counts) -> Usage | None:
 
 
 def _count(value: object) -> int | None:
-    if (type(value) is int or type(value) is float) and 0 <= value <= _MOST_TOKENS:
+    if (type(value) is int or type(value) is float) and 0 <= value <= MOST_TOKENS:
         return int(value)
     return None
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["TokenEstimate", "Usage", "model_of", "usage_of"]
+__all__ = ["MOST_TOKENS", "TokenEstimate", "Usage", "model_of", "usage_of"]
 
 BYTES_A_TOKEN = 4.0  # bytes per token of JSON in English; `TokenEstimate.seen` corrects it for other texts
 MEDIA_TOKENS = 1000.0  # tokens for each image or sound inside a body
@@ -23,6 +23,9 @@ class Usage(NamedTuple):
     output: int
 
 
+MOST_TOKENS = 10**9  # of one answer; a larger count is nonsense, and sums of such counts could not be stored
+
+
 def usage_of(answer: Any) -> Usage | None:
     """Return the usage in an answer; `None` if it is missing or impossible."""
     usage = getattr(answer, "usage", None)
@@ -32,9 +35,9 @@ def usage_of(answer: Any) -> Usage | None:
     made = getattr(usage, "completion_tokens", None)
     if spent is None:
         spent, made = getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None)
-    if not isinstance(spent, int) or spent < 0:
+    if not isinstance(spent, int) or not 0 <= spent <= MOST_TOKENS:
         return None
-    return Usage(spent, made if isinstance(made, int) and made >= 0 else 0)
+    return Usage(spent, made if isinstance(made, int) and 0 <= made <= MOST_TOKENS else 0)
 
 
 class _Named(msgspec.Struct, gc=False):
