@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from conftest import run
-from openaiasync import AsyncOpenAI, Client, ClientClosedError, Limits, NotFoundError, StructuredOutputError
+from openaiasync import (
+    AsyncOpenAI,
+    Client,
+    ClientClosedError,
+    Limits,
+    NotFoundError,
+    OpenAIError,
+    StructuredOutputError,
+)
 from openaiasync.bulk.mapping import ManyCallsError, RowError
 from openaiasync.bulk.sources import rows_of
 from scripted import CHAT, Scripted, Seen, json_answer, scripted
@@ -705,3 +713,19 @@ def test_answers_that_json_hardly_carries_end_no_run() -> None:
 
     served(test, script)
     assert asked[1][-2] == {"role": "assistant", "content": "cut \ufffd"}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"output": 5}, {"output": [{"type": "message", "content": 5}]}, {"choices": {"a": 1}}]
+)
+def test_answers_of_another_form_fail_their_row_alone(fields: dict[str, Any]) -> None:
+    """Anything may stand where a response has its output: the row has the error, and the run goes on."""
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer({"id": "r", "object": "response", "status": "completed", **fields}))
+
+    async def test(server: Scripted, client: Client) -> None:
+        rows = await client.map(["a", "b"], into=int, endpoint="responses", repair=0, retries=0)
+        assert [isinstance(row.error, OpenAIError) for row in rows] == [True, True]
+
+    served(test, script)

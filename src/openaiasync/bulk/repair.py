@@ -13,7 +13,7 @@ import msgspec
 
 from ..core.codec.dialects import refuses_format
 from ..core.codec.endpoint import Request
-from ..core.model.plain import is_dict, json_of, mended_json
+from ..core.model.plain import as_list, is_dict, json_of, mended_json
 from ..core.schema.structured import Shape, ShapeError, repair_message, shape_of
 from ..errors import (
     APIError,
@@ -149,8 +149,8 @@ def _refusal(answer: Any) -> str:
     message = getattr(answer, "message", None)
     if message is not None:
         return getattr(message, "refusal", None) or ""
-    for item in getattr(answer, "output", None) or ():
-        for part in getattr(item, "content", None) or ():
+    for item in as_list(getattr(answer, "output", None)):
+        for part in as_list(getattr(item, "content", None)):
             if refusal := getattr(part, "refusal", None):
                 return str(refusal)
     return ""
@@ -158,7 +158,7 @@ def _refusal(answer: Any) -> str:
 
 def _refuse_cut(answer: Any) -> None:
     """Raise for a truncated answer, since its value is incomplete."""
-    choices = getattr(answer, "choices", None)
+    choices = as_list(getattr(answer, "choices", None))
     reason = getattr(choices[0], "finish_reason", None) if choices else None
     details = getattr(answer, "incomplete_details", None)
     reason = reason or getattr(details, "reason", None)
