@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from openaiasync import (
 )
 from openaiasync.bulk.mapping import ManyCallsError, RowError
 from openaiasync.bulk.sources import rows_of
+from openaiasync.engine.answer_cache import AnswerCache
 from scripted import CHAT, Scripted, Seen, json_answer, scripted
 
 
@@ -729,3 +731,25 @@ def test_answers_of_another_form_fail_their_row_alone(fields: dict[str, Any]) ->
         assert [isinstance(row.error, OpenAIError) for row in rows] == [True, True]
 
     served(test, script)
+
+
+def test_a_cache_that_another_process_writes_to_can_be_read(tmp_path: Path) -> None:
+    """Our own write waits for the other one in its thread, and the event loop for neither."""
+    path = tmp_path / "answers.db"
+
+    async def main() -> None:
+        async with AnswerCache(path) as cache:
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            cache.put(b"key", b"body")
+            cache._start_flush()
+            while not cache._lock.locked():
+                await asyncio.sleep(0.001)
+            assert (cache.get(b"key"), cache.get(b"other")) == (b"body", None)
+            assert cache._lock.locked()
+            other.execute("COMMIT")
+            other.close()
+        async with AnswerCache(path) as cache:
+            assert cache.get(b"key") == b"body"
+
+    run(main())

@@ -6,6 +6,7 @@ A request is identified by its operation and canonical body, regardless of its s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -75,19 +76,25 @@ class AnswerCache(AsyncClosing):
 
     def _open(self) -> None:
         try:
-            self._db = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+            self._db = self._reader = self._connected()
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_TABLE)
+            if self._path not in ("", ":memory:"):
+                # The event loop reads over a connection of its own: a write may wait for that of another process.
+                self._reader = self._connected()
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(f"cache: {self._path!r} cannot be used as a cache of answers: {error}") from None
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=BUSY, isolation_level=None, check_same_thread=False)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the body of the answer to an equal request, or `None`."""
         body = self._pending.get(key) or self._writing.get(key)
         if body is None:
-            with self._lock:
-                row = self._db.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
+            with self._lock if self._reader is self._db else contextlib.nullcontext():
+                row = self._reader.execute("SELECT body FROM answers WHERE key = ?", (key,)).fetchone()
             body = None if row is None else bytes(row[0])
         return body
 
@@ -143,4 +150,5 @@ class AnswerCache(AsyncClosing):
             if bodies and self._path:
                 await asyncio.to_thread(self._write, bodies)
         finally:
+            self._reader.close()
             self._db.close()
