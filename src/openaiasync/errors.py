@@ -44,6 +44,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from .core.model.meta import Meta
+from .core.model.plain import mended
 from .lazy import resolve_annotations
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ class StructuredOutputError(OpenAIError):
     problem: ValueError | None = None
 
     def __init__(self, message: str, *, answer: ChatCompletion | None, problem: ValueError | None = None) -> None:
-        super().__init__(message)
+        super().__init__(mended(message))  # a refusal is the model's text
         self.completion: Any = answer
         self.answer: Any = answer
         words = getattr(answer, "output_text", None)  # of a response, whose `text` is something else

@@ -715,6 +715,14 @@ def test_answers_that_json_hardly_carries_end_no_run() -> None:
 
     served(test, script)
     assert asked[1][-2] == {"role": "assistant", "content": "cut \ufffd"}
+    asked.clear()
+
+    async def unrepaired(server: Scripted, client: Client) -> None:
+        (row,) = await client.map(["a"], into=Point, repair=0)
+        assert isinstance(row.error, StructuredOutputError)
+        assert "cut \ufffd" in str(row.error)
+
+    served(unrepaired, script)
 
 
 @pytest.mark.parametrize(

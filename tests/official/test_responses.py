@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import typing
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from official.sequences import RESPONSE, RESPONSES, TEXT, function_call, message
 from openaiasync import AsyncOpenAI, pydantic_responses_function_tool
 from openaiasync.lib.streaming.responses import ResponseStreamState
 from openaiasync.official import parsed_responses, response_stream
+from openaiasync.official.parsing import ParseSpec
 from openaiasync.types import responses as types
 from scripted import LAST_CHUNK, STREAM_HEAD, Scripted, Seen, event, json_answer, scripted
 
@@ -82,6 +84,14 @@ class TestParse:
                 assert answer.output_parsed == VALUE
 
         run(main())
+
+    def test_arguments_as_an_object(self) -> None:
+        """Small servers send a chat's without writing them as text first; anything else does not fit."""
+        spec, given = ParseSpec(None, {"P": TOOL}), cast("Any", json.loads(TEXT))
+        assert spec.arguments("P", given, None) == VALUE
+        for wrong in (None, 5, "[" * 5_000):
+            with pytest.raises(openaiasync.StructuredOutputError):
+                spec.arguments("P", cast("Any", wrong), None)
 
     def test_functions_in_namespaces(self) -> None:
         """A call is of the function in its own namespace; a deferred one may be its own namespace."""

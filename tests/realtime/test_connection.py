@@ -182,6 +182,20 @@ class TestHandlers:
         delta = "response.output_text.delta"
         assert called == ["created s1", "session.created", "once Hi", delta, delta]
 
+    def test_an_error_that_is_nested_deeply(self) -> None:
+        """It is an `APIError` with the server's words, too."""
+        deep = f'{{"type": "error", "error": {{"message": "cut \\ud83d", "more": {"[" * 700}{"]" * 700}}}}}'
+
+        async def script(ws: ServerConnection) -> None:
+            await ws.send(deep)
+
+        async def main() -> None:
+            async with loopback(script) as server, server.client() as client, client.realtime.connect() as connection:
+                with pytest.raises(openaiasync.APIError, match="cut \ufffd"):
+                    await connection.dispatch_events()
+
+        run(main())
+
     def test_errors(self) -> None:
         """An event `error` without a handler raises `APIError`; what a handler raises is raised."""
 

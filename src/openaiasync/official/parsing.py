@@ -10,6 +10,7 @@ import msgspec
 
 from ..core.model.base import BaseModel, put_extra
 from ..core.model.omitted import is_omitted
+from ..core.model.plain import json_of
 from ..core.schema.structured import ShapeError, shape_of
 from ..errors import ContentFilterFinishReasonError, LengthFinishReasonError, StructuredOutputError
 from ..lazy import resolve_annotations
@@ -182,6 +183,8 @@ class ParseSpec:
         if function is None:
             return None
         shape = _arguments_shape(function)
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # small servers send an object
+            text = json_of(text).decode()
         try:
             return msgspec.json.decode(text) if shape is None else shape.decode(text)
         except (ValueError, RecursionError) as error:  # also a model that repeats itself: [[[[…

@@ -191,8 +191,8 @@ class WebSocketConnection(_Listening, Generic[Event]):
                     await result
 
     def _error_of(self, event: Any) -> APIError:
-        body = event.to_dict() if isinstance(event, BaseModel) else event
-        sent: Any = self._socket.info.secrets.clean(parse_error(json_of(body)))
+        raw: bytes | None = vars(event).get("_raw") if isinstance(event, BaseModel) else None
+        sent: Any = self._socket.info.secrets.clean(parse_error(json_of(event) if raw is None else raw))
         info = self._socket.info
         text = failures.with_words(f"{info.method} {info.url}: the server sent an error", read_error(sent))
         return APIError(text, info, body=failures.error_object(sent))

@@ -6,7 +6,18 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-__all__ = ["as_dict", "as_index", "as_list", "is_dict", "is_list", "json_of", "mended_json", "parse_json", "shortened"]
+__all__ = [
+    "as_dict",
+    "as_index",
+    "as_list",
+    "is_dict",
+    "is_list",
+    "json_of",
+    "mended",
+    "mended_json",
+    "parse_json",
+    "shortened",
+]
 
 
 def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
@@ -87,6 +98,11 @@ def json_of(value: Any) -> bytes:
         return json.dumps(value).encode()
 
 
+def mended(text: str) -> str:
+    """Return a text that can be encoded: half of a surrogate pair becomes U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def mended_json(text: str | bytes) -> str:
     """Return JSON that every parser takes: half of a surrogate pair becomes U+FFFD, NaN and Infinity become null.
 
@@ -95,6 +111,5 @@ def mended_json(text: str | bytes) -> str:
     """
     import json
 
-    plain = json.dumps(json.loads(text), ensure_ascii=False)
-    plain = plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    plain = mended(json.dumps(json.loads(text), ensure_ascii=False))
     return json.dumps(json.loads(plain, parse_constant=lambda _: None), ensure_ascii=False)

@@ -16,7 +16,7 @@ import msgspec
 from ...lazy import resolve_annotations
 from ..codec.partial_json import PartialJSON
 from ..codec.reasoning import AnswerJSON, answers_in
-from ..model.plain import is_dict, is_list
+from ..model.plain import is_dict, is_list, mended
 from .from_type import (
     adapter_of,
     adapter_schema,
@@ -47,6 +47,7 @@ class ShapeError(ValueError):
     """
 
     def __init__(self, message: str, *, path: str = "$", text: str = "", name: str = "", is_json: bool = True) -> None:
+        message = mended(message)  # it quotes the model's text
         super().__init__(f"The answer does not fit {name}: {message}" if name else message)
         self.message = message
         self.path = path
