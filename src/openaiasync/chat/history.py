@@ -14,13 +14,13 @@ import msgspec
 
 from ..core.codec.encode import encode_json
 from ..core.model.base import BaseModel
+from ..core.model.plain import mended
 
 __all__ = [
     "History",
     "Turn",
     "check_messages",
     "copied",
-    "mended",
     "plain_json",
     "plain_messages",
     "sendable",
@@ -32,7 +32,6 @@ Message = dict[str, Any]
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _HEAD = frozenset({"system", "developer"})
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Turn(NamedTuple):
@@ -70,11 +69,6 @@ def plain_messages(messages: Any) -> list[Message]:
             for name in [name for name, value in message.items() if value is None and name != "content"]:
                 del message[name]
     return made
-
-
-def mended(text: str) -> str:
-    """Return a text that can be encoded: half of a UTF-16 pair becomes U+FFFD."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:

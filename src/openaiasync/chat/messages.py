@@ -12,9 +12,10 @@ import msgspec
 
 from ..core.codec.reasoning import drop_lone_reasoning, split_thinking
 from ..core.model.mixins import reasoning_of, text_of
+from ..core.model.plain import mended
 from ..engine.attachments import AudioSource, ImageSource, ReadingTime, audio_parts, image_urls, sources
 from ..engine.engine import Engine
-from .history import Message, check_messages, mended, plain_json, plain_messages
+from .history import Message, check_messages, plain_json, plain_messages
 from .reply import ToolCall
 
 __all__ = ["ParsedAnswer", "UserInput", "ids_in", "read_answer"]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from ..core.codec.dialects import names_parameter
 from ..core.codec.endpoint import Endpoint, Request
+from ..core.model.plain import mended
 from ..core.policy.request_options import OPTION_NAMES
 from ..engine.call import Call
 from ..engine.config import default_model
@@ -16,7 +17,7 @@ from ..engine.engine import Engine, Middleware
 from ..engine.streams import AsyncStream
 from ..errors import APIError, APIResponseValidationError, APIStatusError, OpenAIError
 from .context_window import ContextWindow, PendingMessages, answer_limit
-from .history import Message, Turn, mended
+from .history import Message, Turn
 from .usage import UsageTracker
 
 __all__ = ["SessionMiddleware"]

@@ -15,13 +15,14 @@ import msgspec
 
 from ..core.codec.encode import encode_json
 from ..core.model.omitted import is_omitted
+from ..core.model.plain import mended
 from ..core.policy.request_options import OPTION_NAMES
 from ..engine.engine import Engine
 from ..engine.in_flight import wake
 from ..lazy import resolve_annotations
 from ..storage.threads import in_thread_to_its_end
 from .context_window import ContextWindow
-from .history import History, Message, Turn, check_messages, mended, sendable
+from .history import History, Message, Turn, check_messages, sendable
 from .messages import UserInput
 from .middleware import SessionMiddleware
 from .reply import Reply

@@ -18,10 +18,11 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from ..core.model.base import BaseModel
+from ..core.model.plain import mended
 from ..engine.in_flight import wake
 from ..engine.log import logger
 from ..storage.threads import run_in_thread
-from .history import mended, plain_json
+from .history import plain_json
 from .reply import ToolError
 
 __all__ = [

@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import msgspec
 
 from ..core.codec.encode import encode_json
+from ..core.model.plain import mended
 from ..errors import ConfigurationError, OpenAIError
-from .history import mended, plain_json
+from .history import plain_json
 
 __all__ = [
     "BudgetError",

@@ -81,7 +81,7 @@ class AnswerCache(AsyncClosing):
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_TABLE)
             if self._path not in ("", ":memory:"):
-                # The event loop reads over a connection of its own: a write may wait for that of another process.
+                # The event loop reads over a second connection: a write may wait for that of another process.
                 self._reader = self._connected()
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(f"cache: {self._path!r} cannot be used as a cache of answers: {error}") from None
