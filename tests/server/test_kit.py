@@ -442,6 +442,18 @@ class TestModels:
 
         run(main())
 
+    def test_a_hook_of_an_instance(self) -> None:
+        """A check of keys that replaces the method of one server decides there, too."""
+
+        async def nobody(key: str | None, context: RequestContext) -> Any:
+            return None
+
+        app = chat_app(lambda request: "said")
+        assert call(app, "POST", CHAT_PATH, ask()).status == 200
+        app.authenticate = nobody
+        assert call(app, "POST", CHAT_PATH, ask(), authorization="Bearer k").status == 401
+        assert call(app, "GET", "/v1/odd", None).status == 401
+
     def test_answers_without_a_body(self) -> None:
         """They have no Content-Length (RFC 9110, 8.6), on ASGI servers that send the fields as they are."""
         sent: list[Any] = []

@@ -71,7 +71,7 @@ def test_application_without_lifespan() -> None:
     run(main())
 
 
-def test_application_that_never_stops() -> None:
+def test_application_that_never_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cancelled, not waited for."""
     from openaiasync.server import http
 
@@ -90,12 +90,8 @@ def test_application_that_never_stops() -> None:
             pass
         assert ends == ["cancelled"]
 
-    before = http._ABORT_TIMEOUT
-    http._ABORT_TIMEOUT = 0.1  # type: ignore[misc]
-    try:
-        run(main())
-    finally:
-        http._ABORT_TIMEOUT = before  # type: ignore[misc]
+    monkeypatch.setattr(http, "_ABORT_TIMEOUT", 0.1)  # seconds
+    run(main())
 
 
 def slow_app() -> Server:

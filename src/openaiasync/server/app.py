@@ -427,9 +427,9 @@ class Server:
         except HTTPError as error:
             return self._serve_unknown(context, error)
         if context.operation not in PUBLIC:
-            if not self._open or "authenticate" in self.__dict__:
-                return self._serve_authenticated(context)
-            context.identity = _ANYONE
+            checked = self._check_key(context)
+            if checked is not READY:
+                return self._serve_authenticated(context, checked)
         return operation(context.operation)(self, context)
 
     async def _serve_unknown(self, context: RequestContext, error: HTTPError) -> None:
@@ -438,8 +438,8 @@ class Server:
             raise error
         await self._unknown(context)
 
-    async def _serve_authenticated(self, context: RequestContext) -> None:
-        await self._check_key(context)
+    async def _serve_authenticated(self, context: RequestContext, checked: Awaitable[None]) -> None:
+        await checked
         await operation(context.operation)(self, context)
 
     def _check_sender(self, context: RequestContext) -> None:

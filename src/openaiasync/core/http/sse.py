@@ -181,10 +181,11 @@ class SSEDecoder:
             if size > cap:
                 self._too_large = True
                 break
-            colon = line.find(b":")
-            field = line[:colon] if colon >= 0 else line
-            # One slice: a value may be of many megabytes.
-            value = line[colon + (2 if line[colon + 1 : colon + 2] == b" " else 1) :] if colon >= 0 else b""
+            field, value = line, b""
+            if (colon := line.find(b":")) >= 0:
+                field, start = line[:colon], colon + 1
+                # Sliced once, since a value may have many megabytes.
+                value = line[start + 1 :] if line.startswith(b" ", start) else line[start:]
             if field == b"data":
                 data.append(value)
             elif field == b"event":
